@@ -1,0 +1,1 @@
+"""An exact, enforcing spend ledger for LLM usage."""

@@ -1,0 +1,66 @@
+"""Owns one batch under way: what it found in the journal, and the one place where its entries are made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from . import entries as e
+from . import levels
+from .books import Books
+from .caps import Sum
+from .commands import Result, Status
+from .fold import fold
+
+
+class Found(msgspec.Struct):
+    """What the journal already held for a batch's commands.
+
+    Attributes:
+      known: digest → seq of the entry it became (J2). originals: seq → entries that repeats or corrections name.
+      prices: seq → nano-USD that an earlier correction set. hours: scope → what it used in the current local hour.
+    """
+
+    known: dict[bytes, int] = msgspec.field(default_factory=dict)
+    originals: Mapping[int, e.Entry] = msgspec.field(default_factory=dict)
+    prices: dict[int, int] = msgspec.field(default_factory=dict)
+    hours: Mapping[str, Sum] = msgspec.field(default_factory=dict)
+
+
+class Outcome(msgspec.Struct):
+    """What a batch became: its entries in sequence, one result per command in order, and how many claimed a workspace
+    other than their key's (S4)."""
+
+    entries: list[e.Entry]
+    results: list[Result]
+    mismatches: int
+
+
+RECORDED = Result(Status.RECORDED)
+
+
+class Batch:
+    """The one place where entries are made: gives each its sequence and time, folds it, keeps it."""
+
+    def __init__(self, books: Books, now_us: int, found: Found) -> None:
+        self.books = books
+        self.found = found
+        self.now_us = max(now_us, books.recorded_us)  # W5
+        self.entries: list[e.Entry] = []
+        self.seen: dict[bytes, e.UsageRecorded | e.UsageCorrected] = {}
+        self.mismatches = 0
+
+    def first(self, digest: bytes) -> e.Entry:
+        """The entry that an identity became the first time, in this batch or before it."""
+        return self.seen.get(digest) or self.found.originals[self.found.known[digest]]
+
+    def emit(self, kind: type[Any], /, **fields: Any) -> int:
+        """Journals and folds one entry that is not usage; its seq."""
+        entry = kind(seq=self.books.seq + 1, recorded_us=self.now_us, **fields)
+        self.entries.append(entry)
+        fold(self.books, (entry,))
+        return entry.seq
+
+    def settle(self, *scopes: str, entry: int | None = None, keys: Sequence[str] = ()) -> None:
+        """See `levels.settle`."""
+        levels.settle(self.books, self.now_us, scopes, self.emit, entry, keys)

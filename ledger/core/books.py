@@ -1,0 +1,230 @@
+"""Owns what the books of one org hold and how they are asked; `fold` is the only thing that changes them (J1).
+
+Every change is noted in `changed`, so that what is saved can't differ from what was folded.
+
+A balance is keyed by scope and day; a longer window is a sum of days. Complete books (replay, tests) hold every day and
+add them up; books in service hold what was loaded and raise NotLoaded for the rest, so that a gap can't pass for a zero.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from .caps import Breach, Cap, Enforce, Guardrail, Kind, Sum, total
+from .keys import Confirmation, Key, Workspace
+from .window import Period, first_day, next_first_day
+
+ORG = "org"
+
+
+class NotLoaded(LookupError):
+    """A sum was needed that nobody loaded: a promise of ours was broken."""
+
+
+class SumKey(NamedTuple):
+    """What a sum is of: a scope's own usage in the window of a period that begins at `start` (see `window.Window`)."""
+
+    scope: str
+    period: Period
+    start: int
+
+
+class Spoken(NamedTuple):
+    """Thresholds that have spoken in a cap's latest window: (limit, percent), percent None for unpriced calls (C6)."""
+
+    start_us: int
+    said: frozenset[tuple[int, int | None]]
+
+
+class Books:
+    """Balances, caps, key states and breaches of one org, as of entry `seq`.
+
+    Attributes:
+      breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones. ordinals: the last one used by each cap id, for ever (C3).
+      waits: by cap id, the keys that wait for a person's resume.
+      latest_us: the latest time of any usage; it may be ahead of `recorded_us` (W3 lets a clock be minutes fast).
+      members, aliases, names, caps_at: indexes over the rest.
+      changed: (kind of row, its key) of everything touched since it was last emptied, in order.
+    """
+
+    def __init__(self, org: str, *, complete: bool = True) -> None:
+        self.org = org
+        self.zone = "UTC"
+        self.enforce = Enforce.ON
+        self.seq = 0
+        self.recorded_us = 0
+        self.latest_us = 0
+        self.org_seq = 0
+        self.complete = complete
+        self.workspaces: dict[str, Workspace] = {}
+        self.keys: dict[str, Key] = {}
+        self.credentials: dict[str, str] = {}
+        self.confirmations: dict[tuple[str, str], Confirmation] = {}
+        self.caps: dict[str, Cap] = {}
+        self.guardrails: dict[str, Guardrail] = {}
+        self.breaches: dict[tuple[str, Kind], Breach] = {}
+        self.history: dict[tuple[str, int], Breach] = {}
+        self.ordinals: dict[str, int] = {}
+        self.spoken: dict[str, Spoken] = {}
+        self.waits: dict[str, set[str]] = {}
+        self.sums: dict[SumKey, Sum] = {}
+        self.changed: dict[tuple[str, Any], None] = {}
+        self.members: dict[str, dict[str, None]] = {}
+        self.aliases: dict[str, list[str]] = {}
+        self.names: dict[str, dict[str, None]] = {}
+        self.caps_at: dict[str, dict[str, None]] = {}
+        self._caps_on: dict[str, tuple[Cap, ...]] = {}
+        self._spans: dict[str, tuple[Period, ...]] = {}
+
+    def resolve(self, name: str) -> Key | None:
+        """The key that a name in an event means: a key's id first, then a credential; aliases lead to the older key (S1)."""
+        key = self.keys.get(name) or self.keys.get(self.credentials.get(name, ""))
+        return self.keys[key.alias_of] if key is not None and key.alias_of is not None else key
+
+    def credentials_of(self, key_id: str) -> tuple[str, ...]:
+        """Every name a gateway may know the key by: its id, then its credentials."""
+        return (key_id, *self.names.get(key_id, ()))
+
+    def scopes_of(self, key: str, workspace: str) -> tuple[str, str, str]:
+        """What one call counts for."""
+        return (f"key:{key}", f"workspace:{workspace}", ORG)
+
+    def caps_on(self, scope: str) -> tuple[Cap, ...]:
+        """The caps that stand on a scope itself, explicit and from guardrails, by id."""
+        found = self._caps_on.get(scope)
+        if found is None:
+            found = self._caps_on[scope] = self.caps_for(scope, None)
+        return found
+
+    def caps_for(self, scope: str, home: str | None) -> tuple[Cap, ...]:
+        """As `caps_on`; for a key that is not registered yet, the caps it will come under in the workspace `home`."""
+        caps = [self.caps[cap_id] for cap_id in self.caps_at.get(scope, ())]
+        caps += [rail.cap_for(scope) for rail in self.guardrails.values() if self._covers(rail, scope, home)]
+        return tuple(sorted(caps, key=lambda cap: cap.cap_id))
+
+    def _covers(self, rail: Guardrail, scope: str, home: str | None = None) -> bool:
+        each, _, subject = scope.partition(":")
+        if each != rail.each or subject in rail.except_:
+            return False
+        if each == "workspace":
+            return rail.covers_workspace(subject)
+        key = self.keys.get(subject)
+        if key is None and home is not None:
+            return rail.covers_workspace(home)
+        return key is not None and key.alias_of is None and rail.covers_workspace(key.workspace)
+
+    def covered_by(self, rail: Guardrail) -> Iterator[str]:
+        """The scopes that a guardrail covers now."""
+        subjects: Iterable[str] = self.keys if rail.each == "key" else self.workspaces
+        scopes = (f"{rail.each}:{subject}" for subject in subjects)
+        return (scope for scope in scopes if self._covers(rail, scope))
+
+    def cap(self, cap_id: str) -> Cap | None:
+        """A cap by its id, also one that a guardrail makes."""
+        rail_id, _, scope = cap_id.partition("/")
+        rail = self.guardrails.get(rail_id)
+        if scope and rail is not None:
+            return rail.cap_for(scope) if self._covers(rail, scope) else None
+        return self.caps.get(cap_id)
+
+    def caps_above(self, key: Key) -> Iterator[Cap]:
+        """Every cap that stops a key (C9)."""
+        for scope in self.scopes_of(key.key_id, key.workspace):
+            yield from self.caps_on(scope)
+
+    def keys_under(self, scope: str) -> Iterable[str]:
+        """The ids of the keys that a cap on this scope stops (C9)."""
+        kind, _, subject = scope.partition(":")
+        ids: Iterable[str] = (subject,) if kind == "key" else self.keys if kind == ORG else self.members.get(subject, ())
+        return sorted(key_id for key_id in ids if key_id in self.keys and self.keys[key_id].alias_of is None)
+
+    def parts(self, scope: str) -> tuple[str, ...]:
+        """The scopes whose own sums make up this one's: itself, and a key's aliases (S3)."""
+        kind, _, subject = scope.partition(":")
+        if kind != "key" or subject not in self.aliases:
+            return (scope,)
+        return (scope, *(f"key:{alias}" for alias in self.aliases[subject]))
+
+    def used(self, scope: str, period: Period, start: int) -> Sum:
+        """What a scope and its aliases used in a window."""
+        scopes = self.parts(scope)
+        if len(scopes) == 1:
+            return self._sum(SumKey(scope, period, start))
+        return total(self._sum(SumKey(part, period, start)) for part in scopes)
+
+    def _sum(self, key: SumKey) -> Sum:
+        found = self.sums.get(key)
+        if found is None:
+            if not self.complete:
+                raise NotLoaded(f"{self.org}: {key}")
+            found = Sum()
+            if key.period not in (Period.DAY, Period.HOUR):
+                end = next_first_day(key.period, key.start)
+                days = (k for k in self.sums if k.scope == key.scope and k.period is Period.DAY)
+                found = total(self.sums[k] for k in list(days) if key.start <= k.start < end)
+            self.sums[key] = found
+        return found
+
+    def owner(self, scope: str) -> str:
+        """The scope whose caps a scope's usage counts for: its own, or for an alias the older key's (S3)."""
+        key = self.keys.get(scope[4:]) if scope.startswith("key:") else None
+        return scope if key is None or key.alias_of is None else f"key:{key.alias_of}"
+
+    def spans(self, scope: str) -> tuple[Period, ...]:
+        """The periods other than the day that caps need of this scope's sums; an alias serves its owner's caps."""
+        found = self._spans.get(scope)
+        if found is None:
+            owners = {scope, self.owner(scope)}
+            periods = {cap.rule.period for owner in owners for cap in self.caps_on(owner)} - {Period.DAY}
+            found = self._spans[scope] = tuple(sorted(periods))
+        return found
+
+    def counts_hours(self) -> bool:
+        """Whether any cap of the org is by the hour."""
+        return any(thing.rule.period is Period.HOUR for things in (self.caps, self.guardrails) for thing in things.values())
+
+    def book(self, scope: str, day: int, hour_us: int | None, delta: Sum) -> None:
+        """Adds usage to a scope's day, to its hour where a cap is by the hour, and to what is known of longer windows."""
+        row = SumKey(scope, Period.DAY, day)
+        self._sum(row).add(delta)
+        self.changed["day", row] = None
+        for period in self.spans(scope):
+            if period is Period.HOUR:
+                if hour_us is not None:
+                    row = SumKey(scope, period, hour_us)
+                    self._sum(row).add(delta)
+                    self.changed["hour", row] = None
+            elif window := self.sums.get(SumKey(scope, period, first_day(period, day))):
+                window.add(delta)
+
+    def forget_policies(self, *scopes: str) -> None:
+        """After a change of what covers what: all scopes, or those named, look their caps up anew."""
+        for memo in (self._caps_on, self._spans):
+            if scopes:
+                for scope in scopes:
+                    memo.pop(scope, None)
+            else:
+                memo.clear()
+
+    def put_cap(self, cap: Cap | None, was: Cap | None) -> None:
+        """Writes or removes a cap's row."""
+        if was is not None:
+            del self.caps[was.cap_id], self.caps_at[was.scope][was.cap_id]
+            self.forget_policies(was.scope)
+            self.changed["cap", was.cap_id] = None
+        if cap is not None:
+            self.caps[cap.cap_id] = cap
+            self.caps_at.setdefault(cap.scope, {})[cap.cap_id] = None
+            self.forget_policies(cap.scope)
+            self.changed["cap", cap.cap_id] = None
+
+    def put_key(self, key: Key) -> None:
+        """Writes a key's row, and keeps the members of its workspace."""
+        before = self.keys.get(key.key_id)
+        if before is not None and before.workspace != key.workspace:
+            del self.members[before.workspace][key.key_id]
+        self.members.setdefault(key.workspace, {})[key.key_id] = None
+        self.keys[key.key_id] = key
+        if key.alias_of is not None and (before is None or before.alias_of is None):
+            self.aliases.setdefault(key.alias_of, []).append(key.key_id)
+        self.changed["key", key.key_id] = None
+

@@ -1,0 +1,256 @@
+"""Owns the journal's entries: immutable facts in the past tense, each with its place in its org's gapless sequence (J1).
+
+Everything the books show follows from these by `books.fold`. A new kind of fact is a new class here and a line there.
+"""
+
+import msgspec
+
+from .caps import Action, Cap, Enforce, Guardrail, Kind, Sum
+from .commands import RecordUsage
+from .keys import State
+from .money import Nanos
+from .window import Period
+
+
+class UsageRecorded(msgspec.Struct, gc=False):
+    """A call was booked on a local day (W4), to the workspace its key was in (S4). Refers to the record, copies nothing.
+
+    `hour_us` is the start of its local hour where an hour cap needs one, else None.
+    """
+
+    seq: int
+    recorded_us: int
+    day: int
+    hour_us: int | None
+    key: str
+    workspace: str
+    command: RecordUsage
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What every other entry has. `recorded_us` never runs backwards within an org (W5)."""
+
+    seq: int
+    recorded_us: int
+
+
+class OrgOpened(Fact, frozen=True, kw_only=True):
+    """The org exists from here on; `by` is None when its first usage opened it (S3)."""
+
+    time_zone: str
+    enforce: Enforce
+    by: str | None
+
+
+class OrgChanged(Fact, frozen=True, kw_only=True):
+    """The org's time zone or enforcement changed. `openings` as in `CapSet`, for the hours of the new zone."""
+
+    time_zone: str
+    enforce: Enforce
+    by: str
+    was_time_zone: str
+    was_enforce: Enforce
+    hour_us: int | None
+    openings: dict[str, Sum]
+
+
+class WorkspaceOpened(Fact, frozen=True, kw_only=True):
+    """A workspace exists from here on."""
+
+    workspace: str
+    by: str | None
+
+
+class WorkspaceClosed(Fact, frozen=True, kw_only=True):
+    """A workspace left the lists."""
+
+    workspace: str
+    by: str
+
+
+class KeyRegistered(Fact, frozen=True, kw_only=True):
+    """A key exists from here on; `by` is None when its first usage registered it (S3)."""
+
+    key: str
+    workspace: str
+    by: str | None
+
+
+class KeyMoved(Fact, frozen=True, kw_only=True):
+    """A key's future belongs to another workspace; its past stays where it was spent (S4). `openings` as in `CapSet`."""
+
+    key: str
+    workspace: str
+    was: str
+    by: str
+    hour_us: int | None
+    openings: dict[str, Sum]
+
+
+class CredentialAdded(Fact, frozen=True, kw_only=True):
+    """A key has one more credential (S1). Where that is a key that registered itself, it becomes an alias (S3), and its
+    days count in the older key's caps; `openings` as in `CapSet`."""
+
+    key: str
+    credential: str
+    by: str
+    hour_us: int | None
+    openings: dict[str, Sum]
+
+
+class CredentialRemoved(Fact, frozen=True, kw_only=True):
+    """A key has one credential less."""
+
+    key: str
+    credential: str
+    by: str
+
+
+class KeyRemoved(Fact, frozen=True, kw_only=True):
+    """A key left the lists."""
+
+    key: str
+    by: str
+
+
+class CapSet(Fact, frozen=True, kw_only=True):
+    """A cap stands from here on. `openings`: what scopes that are counted by the hour from here on had used in the hour
+    that began at `hour_us`; None and nothing for longer periods, whose days are known."""
+
+    cap: Cap
+    was: Cap | None
+    by: str
+    hour_us: int | None
+    openings: dict[str, Sum]
+
+
+class CapRemoved(Fact, frozen=True, kw_only=True):
+    """A cap is gone."""
+
+    cap: Cap
+    by: str
+
+
+class GuardrailSet(Fact, frozen=True, kw_only=True):
+    """A guardrail stands from here on. `openings` as in `CapSet`."""
+
+    guardrail: Guardrail
+    was: Guardrail | None
+    by: str
+    hour_us: int | None
+    openings: dict[str, Sum]
+
+
+class GuardrailRemoved(Fact, frozen=True, kw_only=True):
+    """A guardrail is gone, and its caps with it."""
+
+    guardrail: Guardrail
+    by: str
+
+
+class ThresholdReached(Fact, frozen=True, kw_only=True):
+    """A share of a cap's limit was reached (C6); `percent` None: the window's first unpriced call (M4)."""
+
+    cap_id: str
+    scope: str
+    period: Period
+    start_us: int
+    end_us: int
+    limit: Nanos
+    spent: Nanos
+    percent: int | None
+    enforce: Enforce
+    entry: int | None
+
+
+class CapBreached(Fact, frozen=True, kw_only=True):
+    """A cap's level is reached from here on (C3, C7). Fields as in `caps.Breach`; it opened at `recorded_us`."""
+
+    cap_id: str
+    ordinal: int
+    kind: Kind
+    scope: str
+    period: Period
+    start_us: int
+    end_us: int
+    limit: Nanos
+    spent: Nanos
+    unpriced: int
+    action: Action
+    enforce: Enforce
+    entry: int | None
+
+
+class CapCleared(Fact, frozen=True, kw_only=True):
+    """A breach is over (C4); `waiting` are the keys that stay paused until a person resumes them."""
+
+    cap_id: str
+    ordinal: int
+    kind: Kind
+    scope: str
+    enforce: Enforce
+    reason: str
+    waiting: tuple[str, ...] = ()
+
+
+class KeyHeld(Fact, frozen=True, kw_only=True):
+    """A person holds a key paused."""
+
+    key: str
+    by: str
+    why: str
+
+
+class KeyReleased(Fact, frozen=True, kw_only=True):
+    """A person's resume: lifts a person's hold and the waits for one, nothing else (K2)."""
+
+    key: str
+    by: str
+    why: str
+
+
+class KeyStateChanged(Fact, frozen=True, kw_only=True):
+    """What we want of a key changed: a command to every credential of it (K3). `by` is set when a person revoked."""
+
+    key: str
+    workspace: str
+    state: State
+    revision: int
+    reasons: tuple[str, ...]
+    credentials: tuple[str, ...]
+    by: str | None = None
+
+
+class CommandConfirmed(Fact, frozen=True, kw_only=True):
+    """A gateway said what state a credential is in."""
+
+    key: str
+    credential: str
+    revision: int
+    state: State
+    mark: str | None
+    by: str
+
+
+class UsageCorrected(Fact, frozen=True, kw_only=True):
+    """An entry's price was set anew (J3). `cost` and `unpriced` are differences, booked on the corrected entry's own day."""
+
+    digest: bytes
+    corrects: int
+    day: int
+    hour_us: int | None
+    key: str
+    workspace: str
+    cost: int
+    unpriced: int
+    price: Nanos
+    by: str
+    why: str
+
+
+AnyFact = (
+    OrgOpened | OrgChanged | WorkspaceOpened | WorkspaceClosed | KeyRegistered | KeyMoved | CredentialAdded
+    | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ThresholdReached
+    | CapBreached | CapCleared | KeyHeld | KeyReleased | KeyStateChanged | CommandConfirmed | UsageCorrected
+)  # fmt: skip
+Entry = UsageRecorded | AnyFact

@@ -1,0 +1,195 @@
+"""Owns the decision: which entries a batch of commands becomes (J1). Pure and synchronous; time and what was found in the
+journal are arguments.
+
+`execute` is made of `fold`: what it decides, it folds at once, and looks at the books that result. A batch of usage takes
+a short cut: it is summed first, and only a run that would move a breach or a threshold is cut in halves, down to single
+events; the entries that come out are the same as one by one.
+"""
+
+from collections.abc import Sequence
+
+from . import entries as e
+from . import levels
+from .batch import RECORDED, Batch, Found, Outcome
+from .books import Books
+from .caps import Cap, Sum
+from .commands import Command, Reason, RecordUsage, Reject, Result, Status
+from .fold import ScopeSlot, by_scope, fold_usage, summed
+from .keys import UNASSIGNED
+from .orders import CARRY_OUT
+from .window import HOUR_US, Calendar, Period, window_at
+
+AHEAD_US = 5 * 60 * 1_000_000  # W3
+YEAR_2000_US = 946_684_800_000_000  # W3
+
+
+def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found) -> Outcome:
+    """Carries out commands of one org at one instant, moving its books forward.
+
+    First what is due by now (W5): ended windows clear. Then each command in order. The books given are used up: they are
+    those of after. Raises NotLoaded where a sum is missing that `needs` names.
+    """
+    batch = Batch(books, now_us, found)
+    tick(batch)
+    results: list[Result] = []
+    at = 0
+    while at < len(commands):
+        command = commands[at]
+        if isinstance(command, RecordUsage):
+            end = at + 1
+            while end < len(commands) and isinstance(commands[end], RecordUsage):
+                end += 1
+            results += record_run(batch, commands[at:end])  # type: ignore[arg-type]
+            at = end
+        else:
+            outcome = CARRY_OUT[type(command)](batch, command)
+            results.append(outcome if isinstance(outcome, Result) else _refused(outcome))
+            at += 1
+    return Outcome(batch.entries, results, batch.mismatches)
+
+
+def _refused(reject: Reject) -> Result:
+    return Result(Status.REJECTED, reject.reason, reject.detail)
+
+
+def tick(batch: Batch) -> None:
+    """What the clock has done since the org's last entry: windows that ended, and usage that was booked ahead (W5)."""
+    books, now_us = batch.books, batch.now_us
+    if not books.seq:
+        return
+    due = {breach.scope: None for breach in books.breaches.values() if breach.end_us <= now_us}
+    due.update(dict.fromkeys(came_due(books, now_us)))
+    if due:
+        order = {scope: n for n, scope in enumerate(levels.all_scopes(books))}
+        batch.settle(*sorted(due, key=lambda scope: order.get(scope, 0)))
+
+
+def came_due(books: Books, now_us: int) -> list[str]:
+    """Scopes with usage booked ahead of the last entry's window, where a new day or hour has begun since."""
+    if books.latest_us <= books.recorded_us:
+        return []
+    was, now = (window_at(Period.DAY, us, books.zone) for us in (books.recorded_us, now_us))
+    hours = books.counts_hours() and window_at(Period.HOUR, books.recorded_us, books.zone).end_us <= now_us
+    if was == now and not hours:
+        return []
+    ends = {Period.DAY: was.start, Period.HOUR: books.recorded_us - HOUR_US}
+    found = {key.scope for key in books.sums if key.period in ends and key.start > ends[key.period]}
+    return [whole for scope in found for whole in {scope, books.owner(scope)}]
+
+
+def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> list[Result]:
+    """Books a run of usage: decides each event's status, key and day, then books what is new."""
+    books, known, now_us = batch.books, batch.found.known, batch.now_us
+    keys, calendar = dict[str, tuple[str, str]](), Calendar(books.zone, books.counts_hours())
+    results: list[Result] = []
+    fresh: list[e.UsageRecorded] = []
+    seen = batch.seen
+    latest_us = now_us + AHEAD_US
+    if not books.seq and any(YEAR_2000_US <= command.time_us <= latest_us for command in commands):
+        batch.emit(e.OrgOpened, time_zone="UTC", enforce=books.enforce, by=None)
+    for command in commands:
+        digest, time_us = command.digest, command.time_us
+        if time_us > latest_us:
+            results.append(Result(Status.PARKED, Reason.IN_THE_FUTURE))
+        elif time_us < YEAR_2000_US:
+            results.append(Result(Status.REJECTED, Reason.BEFORE_2000, "time: is before the year 2000"))
+        elif digest in seen or digest in known:
+            results.append(_repeat(command, batch.first(digest)))
+        else:
+            usage = command.usage
+            owner = keys.get(usage.key)
+            if owner is None:
+                owner = keys[usage.key] = _owner(books, command)
+            if usage.workspace is not None and usage.workspace != owner[1]:
+                batch.mismatches += 1
+            if not calendar.low_us <= time_us < calendar.high_us:
+                calendar.locate(time_us)
+            entry = e.UsageRecorded(0, now_us, calendar.day, calendar.hour, owner[0], owner[1], command)
+            seen[digest] = entry
+            fresh.append(entry)
+            results.append(RECORDED)
+    _book(batch, fresh)
+    return results
+
+
+def _repeat(command: RecordUsage, first: e.Entry) -> Result:
+    """J2: the parsed fields as sent are compared; how an amount was written is not a difference."""
+    same = (
+        isinstance(first, e.UsageRecorded)
+        and command.time_us == first.command.time_us
+        and command.cost == first.command.cost
+        and command.upstream == first.command.upstream
+        and command.usage == first.command.usage
+    )
+    return Result(Status.DUPLICATE if same else Status.EXISTS_WITH_DIFFERENT_CONTENT, seq=first.seq or None)
+
+
+def _owner(books: Books, command: RecordUsage) -> tuple[str, str]:
+    """The key and workspace that an event is booked to; for a key that nobody knows, those it will be given (S3, S4)."""
+    key = books.resolve(command.usage.key)
+    if key is not None:
+        return key.key_id, key.workspace
+    return command.usage.key, command.usage.workspace or UNASSIGNED
+
+
+def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
+    """Books a run at once where no cap would be moved by it, else by halves, so that the event that crosses stands alone."""
+    if not run:
+        return
+    books = batch.books
+    sums = by_scope(books, summed(run))
+    moves = _moves(batch, run, sums)
+    if moves and len(run) > 1:
+        half = len(run) // 2
+        _book(batch, run[:half])
+        _book(batch, run[half:])
+        return
+    seq, keys = books.seq, books.keys
+    for entry in run:
+        if entry.key not in keys:
+            seq = _register(batch, entry, seq)
+        seq += 1
+        entry.seq = seq
+        batch.entries.append(entry)
+    fold_usage(books, run, sums)
+    if moves:
+        entry = run[0]
+        batch.settle(*books.scopes_of(entry.key, entry.workspace), entry=entry.seq)
+
+
+def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
+    """An unknown key registers itself, under a workspace opened if need be (S3); the seq after.
+
+    Called between entries that are not folded yet: none of them counts for a scope that is settled here.
+    """
+    books = batch.books
+    books.seq = seq
+    if entry.workspace not in books.workspaces:
+        batch.emit(e.WorkspaceOpened, workspace=entry.workspace, by=None)
+        batch.settle(f"workspace:{entry.workspace}")
+    batch.emit(e.KeyRegistered, key=entry.key, workspace=entry.workspace, by=None)
+    batch.settle(f"key:{entry.key}", keys=(entry.key,))
+    return books.seq
+
+
+def _moves(batch: Batch, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum]) -> bool:
+    """Whether a run of usage would move any cap of the scopes it counts for."""
+    books, now_us = batch.books, batch.now_us
+    windows = {period: window_at(period, now_us, books.zone) for period in Period}
+    homes = {f"key:{entry.key}": entry.workspace for entry in run if entry.key not in books.keys}
+    deltas: dict[tuple[str, Period], Sum] = {}
+    caps: dict[str, tuple[Cap, ...]] = {}
+    for (scope, day, hour_us), part in sums.items():
+        if scope not in caps:
+            caps[scope] = books.caps_on(scope) if scope not in homes else books.caps_for(scope, homes[scope])
+        for period in {cap.rule.period for cap in caps[scope]}:
+            window = windows[period]
+            at = hour_us if period is Period.HOUR else day
+            if at is not None and window.start <= at < window.end:
+                deltas.setdefault((scope, period), Sum()).add(part)
+    return any(
+        levels.would_move(books, cap, windows[cap.rule.period], deltas[scope, cap.rule.period])
+        for scope, standing in caps.items()
+        for cap in standing
+        if (scope, cap.rule.period) in deltas
+    )

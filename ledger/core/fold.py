@@ -1,0 +1,272 @@
+"""Owns the fold: how each entry changes the books (J1). Live and replay share it; it decides nothing and refuses nothing.
+
+`fold(Books(org), journal)` equals the books that `execute` left behind, to the last nano and the last state.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from . import entries as e
+from .books import Books, Spoken, SumKey
+from .caps import Breach, Sum
+from .keys import Confirmation, Key, Workspace
+from .window import Period
+
+Slot = tuple[str, str, int, int | None]  # key, workspace, day, hour
+ScopeSlot = tuple[str, int, int | None]  # scope, day, hour
+
+
+def fold(books: Books, entries: Iterable[e.Entry]) -> Books:
+    """Applies entries, in sequence, to the books, and returns them.
+
+    A run of usage is summed first: adding a sum is the same as adding its parts one by one.
+    """
+    run: list[e.UsageRecorded] = []
+    for entry in entries:
+        if type(entry) is e.UsageRecorded:
+            run.append(entry)
+            continue
+        if run:
+            fold_usage(books, run, by_scope(books, summed(run)))
+            run = []
+        APPLY[type(entry)](books, entry)
+        books.seq, books.recorded_us = entry.seq, entry.recorded_us
+    if run:
+        fold_usage(books, run, by_scope(books, summed(run)))
+    return books
+
+
+def summed(run: Iterable[e.UsageRecorded]) -> dict[Slot, Sum]:
+    """Usage added up by (key, workspace, day, hour)."""
+    sums: dict[Slot, Sum] = {}
+    for entry in run:
+        slot = (entry.key, entry.workspace, entry.day, entry.hour_us)
+        part = sums.get(slot)
+        if part is None:
+            part = sums[slot] = Sum()
+        command = entry.command
+        usage = command.usage
+        if command.cost is None:
+            part.unpriced += 1
+        else:
+            part.spent += command.cost
+        if usage.byok and command.upstream is not None:
+            part.byok += command.upstream
+        part.requests += 1
+        part.input_tokens += usage.input_tokens
+        part.output_tokens += usage.output_tokens
+    return sums
+
+
+def by_scope(books: Books, sums: dict[Slot, Sum]) -> dict[ScopeSlot, Sum]:
+    """Sums by slot added up to every scope they count for, by (scope, day, hour) (M7)."""
+    scopes: dict[ScopeSlot, Sum] = {}
+    for (key, workspace, day, hour_us), part in sums.items():
+        for scope in books.scopes_of(key, workspace):
+            whole = scopes.get((scope, day, hour_us))
+            if whole is None:
+                whole = scopes[scope, day, hour_us] = Sum()
+            whole.add(part)
+    return scopes
+
+
+def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum]) -> None:
+    """Applies a run of usage whose sums by scope are known."""
+    for (scope, day, hour_us), part in sums.items():
+        books.book(scope, day, hour_us, part)
+    last = run[-1]
+    books.seq, books.recorded_us = last.seq, last.recorded_us
+    books.latest_us = max(books.latest_us, max(entry.command.time_us for entry in run))
+
+
+def _org_opened(books: Books, entry: e.OrgOpened) -> None:
+    books.zone, books.enforce, books.org_seq = entry.time_zone, entry.enforce, entry.seq
+
+
+def _org_changed(books: Books, entry: e.OrgChanged) -> None:
+    books.zone, books.enforce, books.org_seq = entry.time_zone, entry.enforce, entry.seq
+    _open_hours(books, entry.hour_us, entry.openings)
+
+
+def _open_hours(books: Books, hour_us: int | None, openings: dict[str, Sum]) -> None:
+    if hour_us is not None:
+        for scope, opening in openings.items():
+            row = SumKey(scope, Period.HOUR, hour_us)
+            books.sums[row] = replace(opening)
+            books.changed["hour", row] = None
+
+
+def _workspace_opened(books: Books, entry: e.WorkspaceOpened) -> None:
+    books.workspaces[entry.workspace] = Workspace(workspace_id=entry.workspace, seq=entry.seq)
+    books.forget_policies(f"workspace:{entry.workspace}")
+    books.changed["workspace", entry.workspace] = None
+
+
+def _workspace_closed(books: Books, entry: e.WorkspaceClosed) -> None:
+    books.workspaces[entry.workspace] = Workspace(workspace_id=entry.workspace, seq=entry.seq, deleted=True)
+    books.changed["workspace", entry.workspace] = None
+
+
+def _key_registered(books: Books, entry: e.KeyRegistered) -> None:
+    before = books.keys.get(entry.key)
+    if before is not None:  # taken off the lists once, and now registered again
+        books.put_key(replace(before, deleted=False, seq=entry.seq))
+        return
+    key = Key(key_id=entry.key, workspace=entry.workspace, by=entry.by, seq=entry.seq, changed_us=entry.recorded_us)
+    books.put_key(key)
+    books.forget_policies(f"key:{entry.key}")
+
+
+def _key_moved(books: Books, entry: e.KeyMoved) -> None:
+    books.put_key(replace(books.keys[entry.key], workspace=entry.workspace, seq=entry.seq))
+    books.forget_policies(f"key:{entry.key}")
+    above = {cap.cap_id for cap in books.caps_above(books.keys[entry.key])}
+    for cap_id in [cap_id for cap_id, waiting in books.waits.items() if entry.key in waiting and cap_id not in above]:
+        _stop_waiting(books, cap_id, entry.key)  # it left those caps (S4), and what they waited for
+    _open_hours(books, entry.hour_us, entry.openings)
+
+
+def _credential_added(books: Books, entry: e.CredentialAdded) -> None:
+    books.credentials[entry.credential] = entry.key
+    books.names.setdefault(entry.key, {})[entry.credential] = None
+    books.changed["credential", entry.credential] = None
+    key, stranger = books.keys[entry.key], books.keys.get(entry.credential)
+    if stranger is None:
+        books.put_key(replace(key, seq=entry.seq))
+    else:  # its readers have seen its revisions: the next one must be higher (K3)
+        books.put_key(replace(key, seq=entry.seq, revision=max(key.revision, stranger.revision)))
+        books.put_key(replace(stranger, alias_of=entry.key))
+        books.forget_policies(f"key:{entry.key}", f"key:{stranger.key_id}")
+        _open_hours(books, entry.hour_us, entry.openings)
+
+
+def _credential_removed(books: Books, entry: e.CredentialRemoved) -> None:
+    del books.credentials[entry.credential], books.names[entry.key][entry.credential]
+    books.changed["credential", entry.credential] = None
+    books.put_key(replace(books.keys[entry.key], seq=entry.seq))
+
+
+def _key_removed(books: Books, entry: e.KeyRemoved) -> None:
+    books.put_key(replace(books.keys[entry.key], deleted=True, seq=entry.seq))
+
+
+def _cap_set(books: Books, entry: e.CapSet) -> None:
+    books.put_cap(entry.cap, entry.was)
+    _open_hours(books, entry.hour_us, entry.openings)
+
+
+def _cap_removed(books: Books, entry: e.CapRemoved) -> None:
+    books.put_cap(None, entry.cap)
+    _forget_waits(books, entry.cap.cap_id)
+
+
+def _guardrail_set(books: Books, entry: e.GuardrailSet) -> None:
+    books.guardrails[entry.guardrail.guardrail_id] = entry.guardrail
+    books.forget_policies()
+    books.changed["guardrail", entry.guardrail.guardrail_id] = None
+    _open_hours(books, entry.hour_us, entry.openings)
+
+
+def _guardrail_removed(books: Books, entry: e.GuardrailRemoved) -> None:
+    rail = entry.guardrail.guardrail_id
+    del books.guardrails[rail]
+    books.forget_policies()
+    books.changed["guardrail", rail] = None
+    for cap_id in [cap_id for cap_id in books.waits if cap_id.startswith(f"{rail}/")]:
+        _forget_waits(books, cap_id)
+
+
+def _threshold_reached(books: Books, entry: e.ThresholdReached) -> None:
+    spoken = books.spoken.get(entry.cap_id)
+    said = spoken.said if spoken is not None and spoken.start_us == entry.start_us else frozenset[tuple[int, int | None]]()
+    books.spoken[entry.cap_id] = Spoken(entry.start_us, said | {(entry.limit, entry.percent)})
+    books.changed["spoken", entry.cap_id] = None
+
+
+def _cap_breached(books: Books, entry: e.CapBreached) -> None:
+    breach = Breach(
+        cap_id=entry.cap_id, ordinal=entry.ordinal, kind=entry.kind, scope=entry.scope, period=entry.period,
+        start_us=entry.start_us, end_us=entry.end_us, limit=entry.limit, spent=entry.spent, unpriced=entry.unpriced,
+        action=entry.action, enforce=entry.enforce, entry=entry.entry, opened_us=entry.recorded_us,
+    )  # fmt: skip
+    books.breaches[entry.cap_id, entry.kind] = breach
+    books.ordinals[entry.cap_id] = entry.ordinal
+    books.changed["breach", (entry.cap_id, entry.ordinal)] = None
+    books.history[entry.cap_id, entry.ordinal] = breach
+
+
+def _cap_cleared(books: Books, entry: e.CapCleared) -> None:
+    breach = books.breaches.pop((entry.cap_id, entry.kind))
+    books.changed["breach", (entry.cap_id, entry.ordinal)] = None
+    books.history[entry.cap_id, entry.ordinal] = replace(breach, closed_us=entry.recorded_us, reason=entry.reason)
+    for key in entry.waiting:
+        books.waits.setdefault(entry.cap_id, set()).add(key)
+        books.changed["wait", (entry.cap_id, key)] = None
+
+
+def _key_held(books: Books, entry: e.KeyHeld) -> None:
+    books.put_key(replace(books.keys[entry.key], held=f"{entry.by}: {entry.why}"))
+
+
+def _key_released(books: Books, entry: e.KeyReleased) -> None:
+    books.put_key(replace(books.keys[entry.key], held=None))
+    for cap_id in [cap_id for cap_id, waiting in books.waits.items() if entry.key in waiting]:
+        _stop_waiting(books, cap_id, entry.key)
+
+
+def _stop_waiting(books: Books, cap_id: str, key: str) -> None:
+    books.waits[cap_id].discard(key)
+    books.changed["wait", (cap_id, key)] = None
+
+
+def _forget_waits(books: Books, cap_id: str) -> None:
+    for key in sorted(books.waits.pop(cap_id, ())):
+        books.changed["wait", (cap_id, key)] = None
+
+
+def _key_state_changed(books: Books, entry: e.KeyStateChanged) -> None:
+    key = books.keys[entry.key]
+    books.put_key(replace(key, state=entry.state, revision=entry.revision, changed_us=entry.recorded_us))
+
+
+def _command_confirmed(books: Books, entry: e.CommandConfirmed) -> None:
+    at = (entry.key, entry.credential)
+    before = books.confirmations.get(at)
+    if before is None or before.revision <= entry.revision:  # a late answer to an older command changes nothing (K3)
+        books.confirmations[at] = Confirmation(
+            key=entry.key, credential=entry.credential, revision=entry.revision, state=entry.state, mark=entry.mark
+        )
+        books.changed["confirmation", at] = None
+
+
+def _usage_corrected(books: Books, entry: e.UsageCorrected) -> None:
+    delta = Sum(spent=entry.cost, unpriced=entry.unpriced)
+    for scope in books.scopes_of(entry.key, entry.workspace):
+        books.book(scope, entry.day, entry.hour_us, delta)
+
+
+APPLY: dict[type, Callable[[Books, Any], None]] = {
+    e.OrgOpened: _org_opened,
+    e.OrgChanged: _org_changed,
+    e.WorkspaceOpened: _workspace_opened,
+    e.WorkspaceClosed: _workspace_closed,
+    e.KeyRegistered: _key_registered,
+    e.KeyMoved: _key_moved,
+    e.CredentialAdded: _credential_added,
+    e.CredentialRemoved: _credential_removed,
+    e.KeyRemoved: _key_removed,
+    e.CapSet: _cap_set,
+    e.CapRemoved: _cap_removed,
+    e.GuardrailSet: _guardrail_set,
+    e.GuardrailRemoved: _guardrail_removed,
+    e.ThresholdReached: _threshold_reached,
+    e.CapBreached: _cap_breached,
+    e.CapCleared: _cap_cleared,
+    e.KeyHeld: _key_held,
+    e.KeyReleased: _key_released,
+    e.KeyStateChanged: _key_state_changed,
+    e.CommandConfirmed: _command_confirmed,
+    e.UsageCorrected: _usage_corrected,
+}

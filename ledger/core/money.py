@@ -1,0 +1,74 @@
+"""Owns amounts of money: integers of nano-USD (M1). Refuses floats, other currencies and anything it would have to guess.
+
+An amount is read from its decimal digits and rounded once, half to even, to a nano (M2).
+"""
+
+import re
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import NewType
+
+Nanos = NewType("Nanos", int)
+
+USD = 1_000_000_000  # nanos in a dollar
+MAX_EVENT_NANOS = 1_000_000 * USD  # T4: a single event above a million dollars is an error
+MAX_AMOUNT_NANOS = 9_000_000_000 * USD  # a limit or a sum must stay far inside 64 bits
+_MAX_TEXT = 64  # longer than any honest amount: 19 digits, a point, and room for a double's exact digits
+_NANO = Decimal("1e-9")
+# Wide enough that no amount within _MAX_TEXT is rounded before the one rounding of M2.
+_EXACT = Context(prec=2 * _MAX_TEXT, rounding=ROUND_HALF_EVEN)
+_CURRENCY = re.compile(r"(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])|[€£¥]")
+_DIGITS = frozenset("0123456789.eE+-")
+
+
+class AmountError(ValueError):
+    """An amount that cannot be read; the message says why, for the person who sent it."""
+
+
+def parse_usd(text: str, most: int = MAX_EVENT_NANOS, *, signed: bool = False) -> Nanos:
+    """Decimal text (`"0.00006958"`, `"1.4E-7"`) to nano-USD, rounded half to even once.
+
+    Raises AmountError for text that is not a plain decimal number, is negative (unless `signed`), or exceeds `most`.
+    """
+    whole, _, fraction = text.partition(".")
+    if len(fraction) <= 9 and len(whole) <= 7 and whole.isascii() and whole.isdigit():
+        if not fraction:
+            nanos = int(whole) * USD
+        elif fraction.isascii() and fraction.isdigit():
+            nanos = int(whole) * USD + int(fraction) * 10 ** (9 - len(fraction))
+        else:
+            nanos = _parse_slowly(text, most)
+    else:
+        nanos = _parse_slowly(text, most)
+    if nanos < 0 and not signed:
+        raise AmountError("is negative")
+    if abs(nanos) > most:
+        raise AmountError(f"is more than {most // USD} dollars")
+    return Nanos(nanos)
+
+
+def _parse_slowly(text: str, most: int) -> int:
+    if len(text) > _MAX_TEXT:
+        raise AmountError(f"is longer than {_MAX_TEXT} characters")
+    other = _CURRENCY.search(text)
+    if other and other[0] != "USD":
+        raise AmountError(f"is in {other[0]}: only USD is booked")  # M6
+    if not text or not _DIGITS.issuperset(text):
+        raise AmountError("is not a decimal number of US dollars, such as 0.00006958")
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise AmountError("is not a decimal number of US dollars, such as 0.00006958") from None
+    if amount and amount.adjusted() > 20:  # before it is written out in full: 1e999999 is short text
+        raise AmountError(f"is more than {most // USD} dollars")
+    if amount and amount.adjusted() < -20:
+        return -1 if amount < 0 else 0
+    return int(amount.quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
+
+
+def usd_text(nanos: int) -> str:
+    """Nano-USD as decimal text in dollars, exact, at least two decimals unless zero: `"0.00006958"`, `"10.00"`, `"0"`."""
+    if nanos == 0:
+        return "0"
+    sign = "-" if nanos < 0 else ""
+    whole, fraction = divmod(abs(nanos), USD)
+    return f"{sign}{whole}.{f'{fraction:09d}'.rstrip('0').ljust(2, '0')}"

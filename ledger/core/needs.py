@@ -1,0 +1,138 @@
+"""Owns the question what must be loaded before `execute`: a name too many costs a look-up, one too few raises NotLoaded."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from . import commands as c
+from . import entries as e
+from .books import Books, SumKey
+from .execute import AHEAD_US
+from .keys import UNASSIGNED
+from .levels import all_scopes
+from .window import Calendar, Period, day_at, is_zone, window_at
+
+
+class Needs(msgspec.Struct):
+    """What a batch of one org needs of its store.
+
+    Attributes:
+      sums: rows and windows that the books don't hold yet.
+      after_day: load every day row after this day, for usage that was booked ahead of its time; None mostly.
+      hours: (scopes, zone) whose usage in the current hour must be read from the journal; None mostly.
+    """
+
+    sums: set[SumKey]
+    after_day: int | None = None
+    hours: tuple[list[str], str] | None = None
+
+
+def needs(books: Books, commands: Sequence[c.Command], now_us: int, originals: Mapping[int, e.Entry]) -> Needs:
+    """What must be loaded into books that are not complete, before `execute(books, commands, now_us)`.
+
+    `commands` are usage, or one single order: what an order changes decides what the next one needs.
+    """
+    now_us = max(now_us, books.recorded_us)
+    found = Needs(set())
+    _usage(books, [command for command in commands if isinstance(command, c.RecordUsage)], now_us, found)
+    due = [breach.scope for breach in books.breaches.values() if breach.end_us <= now_us]
+    _windows(books, due, now_us, found)
+    if books.latest_us > books.recorded_us and books.seq:
+        last = day_at(books.recorded_us, books.zone)
+        if last != day_at(now_us, books.zone):
+            found.after_day = last
+    for command in commands:
+        if not isinstance(command, c.RecordUsage):
+            _order(books, command, now_us, originals, found)
+    found.sums = {key for key in found.sums if key not in books.sums}
+    return found
+
+
+def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Needs) -> None:
+    """The day rows that usage will be booked on, and the current windows of the scopes it counts for."""
+    calendar = Calendar(books.zone, books.counts_hours())
+    rows: set[tuple[str, str | None, int, int | None]] = set()
+    for command in usage:
+        if 0 <= command.time_us <= now_us + AHEAD_US:
+            calendar.locate(command.time_us)
+            rows.add((command.usage.key, command.usage.workspace, calendar.day, calendar.hour))
+    scopes: dict[str, str] = {}
+    for name, claimed, day, hour in rows:
+        key = books.resolve(name)
+        home = key.workspace if key is not None else claimed or UNASSIGNED
+        for scope in books.scopes_of(name if key is None else key.key_id, home):
+            scopes[scope] = home
+            found.sums.add(SumKey(scope, Period.DAY, day))
+            if hour is not None and Period.HOUR in _periods(books, scope, home):
+                found.sums.add(SumKey(scope, Period.HOUR, hour))
+    _windows(books, scopes, now_us, found, homes=scopes)
+
+
+def _periods(books: Books, scope: str, home: str | None) -> set[Period]:
+    """The periods a scope is capped by; a key that nobody knows yet, by the guardrails over its `home`."""
+    newcomer = home is not None and scope.startswith("key:") and scope[4:] not in books.keys
+    caps = books.caps_for(scope, home) if newcomer else books.caps_on(scope)
+    return {cap.rule.period for cap in caps}
+
+
+def _windows(
+    books: Books,
+    scopes: Iterable[str],
+    now_us: int,
+    found: Needs,
+    more: Iterable[Period] = (),
+    zone: str | None = None,
+    homes: Mapping[str, str] | None = None,
+) -> None:
+    """The windows that contain now, of the periods that scopes are capped by and `more`, in the org's zone or another.
+
+    `homes`: the workspaces in which scopes that are keys nobody knows yet will be registered.
+    """
+    starts = {period: window_at(period, now_us, zone or books.zone).start for period in Period}
+    for scope in scopes:
+        for period in {*_periods(books, scope, homes[scope] if homes else None), *more}:
+            for part in books.parts(scope):
+                found.sums.add(SumKey(part, period, starts[period]))
+
+
+def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, e.Entry], found: Needs) -> None:
+    """The windows that one order may evaluate anew, and whose current hour must be known (C5)."""
+    days = [period for period in Period if period is not Period.HOUR]
+    match order:
+        case c.SetOrg():
+            zone = order.time_zone if is_zone(order.time_zone) else books.zone
+            scopes = [scope for scope in all_scopes(books) if books.caps_on(scope)]
+            _windows(books, scopes, now_us, found, zone=zone)
+            hourly = [scope for scope in scopes if Period.HOUR in books.spans(scope)]
+            found.hours = (hourly, zone) if hourly and zone != books.zone else None
+        case c.SetCap() | c.RemoveCap():
+            cap = books.caps.get(order.cap)
+            scopes = {cap.scope} if cap is not None else set[str]()
+            rule = order.rule if isinstance(order, c.SetCap) else None
+            scopes |= {order.scope} if isinstance(order, c.SetCap) else set()
+            _windows(books, scopes, now_us, found, more=[rule.period] if rule else [])
+            if rule is not None and rule.period is Period.HOUR:
+                found.hours = (sorted(scopes), books.zone)
+        case c.SetGuardrail() | c.RemoveGuardrail():
+            name = order.guardrail if isinstance(order, c.RemoveGuardrail) else order.guardrail.guardrail_id
+            rails = [books.guardrails[name]] if name in books.guardrails else []
+            rails += [order.guardrail] if isinstance(order, c.SetGuardrail) else []
+            scopes = {scope for rail in rails for scope in books.covered_by(rail)}
+            _windows(books, scopes, now_us, found, more={rail.rule.period for rail in rails})
+            if isinstance(order, c.SetGuardrail) and order.guardrail.rule.period is Period.HOUR:
+                found.hours = (sorted(scopes), books.zone)
+        case c.SetKey():
+            keys = [f"key:{name}" for name in (order.key, *(order.credentials or ()))]
+            _windows(books, [*keys, f"workspace:{order.workspace or UNASSIGNED}"], now_us, found, more=days)
+            if books.counts_hours():
+                found.hours = ([key for key in keys if key[4:] in books.keys], books.zone)
+        case c.SetWorkspace():
+            _windows(books, [f"workspace:{order.workspace}"], now_us, found, more=days)
+        case c.CorrectUsage() if isinstance(entry := originals.get(order.entry), e.UsageRecorded):
+            for scope in books.scopes_of(entry.key, entry.workspace):
+                found.sums.add(SumKey(scope, Period.DAY, entry.day))
+                if entry.hour_us is not None:
+                    found.sums.add(SumKey(scope, Period.HOUR, entry.hour_us))
+                _windows(books, {scope, books.owner(scope)}, now_us, found)
+        case _:
+            pass

@@ -1,0 +1,328 @@
+"""Owns how each order of a person or a program is carried out: which entries it becomes, or why it is refused.
+
+Usage is not here: a fact is never refused (S3). Each function emits, settles what its change touches, and returns a
+Result, or a Reject before anything was emitted.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from . import commands as c
+from . import entries as e
+from . import levels
+from .batch import RECORDED, Batch
+from .books import Books
+from .caps import Cap
+from .commands import Reason, Reject, Result, Status
+from .keys import UNASSIGNED, Key, State, may_become
+from .window import Period, is_zone, window_at
+
+Answer = Result | Reject
+
+
+def _stale(version: int | None, seq: int) -> Reject | None:
+    """Whether an order was based on another version than the one that stands (`seq` 0: nothing stands)."""
+    if version is None or version == seq:
+        return None
+    now = f'it is at version "{seq}"' if seq else "it does not exist"
+    return Reject(reason=Reason.STALE_VERSION, detail=f"it was changed meanwhile: {now}")
+
+
+def _missing(what: str, name: str) -> Reject:
+    return Reject(reason=Reason.NOT_FOUND, detail=f"there is no {what} {name!r}")
+
+
+def _done(seq: int) -> Result:
+    return Result(Status.RECORDED, seq=seq)
+
+
+def _capped(books: Books) -> list[str]:
+    return [scope for scope in levels.all_scopes(books) if books.caps_on(scope)]
+
+
+def _resettle(batch: Batch, scopes: list[str]) -> None:
+    """After a policy changed: breaches without a cap clear, then every level and every key under it is looked at again."""
+    books = batch.books
+    keys = levels.sweep(books, batch.emit)
+    for scope in scopes:
+        keys.update(dict.fromkeys(books.keys_under(scope)))
+    batch.settle(*scopes, keys=tuple(keys))
+
+
+def _openings(batch: Batch, zone: str | None = None) -> dict[str, Any]:
+    """The fields of an entry from which scopes may be counted by the hour: what was found of their current hour (C5)."""
+    if not batch.found.hours:
+        return {"hour_us": None, "openings": {}}
+    hour = window_at(Period.HOUR, batch.now_us, zone or batch.books.zone)
+    return {"hour_us": hour.start_us, "openings": dict(batch.found.hours)}
+
+
+def set_org(batch: Batch, command: c.SetOrg) -> Answer:
+    """Opens or changes the org; a new zone affects later entries and evaluates caps anew (W4)."""
+    books = batch.books
+    if not is_zone(command.time_zone):
+        return Reject(reason=Reason.MALFORMED, detail=f"time_zone: {command.time_zone!r} is not in the tz database")
+    if stale := _stale(command.version, books.org_seq):
+        return stale
+    wish = {"time_zone": command.time_zone, "enforce": command.enforce, "by": command.by}
+    if not books.seq:
+        return _done(batch.emit(e.OrgOpened, **wish))
+    if (books.zone, books.enforce) == (command.time_zone, command.enforce):
+        return RECORDED
+    was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
+    seq = batch.emit(e.OrgChanged, **wish, **was, **_openings(batch, command.time_zone))
+    _resettle(batch, _capped(books))
+    return _done(seq)
+
+
+def _open_org(batch: Batch, by: str) -> None:
+    if not batch.books.seq:
+        batch.emit(e.OrgOpened, time_zone="UTC", enforce=batch.books.enforce, by=by)
+
+
+def _open_workspace(batch: Batch, workspace: str, by: str) -> int:
+    seq = batch.emit(e.WorkspaceOpened, workspace=workspace, by=by)
+    _resettle(batch, [f"workspace:{workspace}"])
+    return seq
+
+
+def set_workspace(batch: Batch, command: c.SetWorkspace) -> Answer:
+    """Opens a workspace."""
+    _open_org(batch, command.by)
+    stands = batch.books.workspaces.get(command.workspace)
+    if stale := _stale(command.version, stands.seq if stands else 0):
+        return stale
+    if stands is not None and not stands.deleted:
+        return RECORDED
+    return _done(_open_workspace(batch, command.workspace, command.by))
+
+
+def remove_workspace(batch: Batch, command: c.RemoveWorkspace) -> Answer:
+    """Closes a workspace with no keys left."""
+    books, name = batch.books, command.workspace
+    stands = books.workspaces.get(name)
+    if stands is None or stands.deleted:
+        return _missing("workspace", name)
+    if stale := _stale(command.version, stands.seq):
+        return stale
+    left = [key for key in books.members.get(name, ()) if not books.keys[key].deleted]
+    if left:
+        return Reject(reason=Reason.CONFLICT, detail=f"{len(left)} keys are still in workspace {name!r}: move or delete them")
+    return _done(batch.emit(e.WorkspaceClosed, workspace=name, by=command.by))
+
+
+def set_key(batch: Batch, command: c.SetKey) -> Answer:
+    """Registers a key, moves it (S4), or changes its credentials (S1)."""
+    books = batch.books
+    key = books.keys.get(command.key)
+    if stale := _stale(command.version, key.seq if key else 0):
+        return stale
+    if refused := _bad_credentials(books, command, key):
+        return refused
+    _open_org(batch, command.by)
+    home = command.workspace or (key.workspace if key else UNASSIGNED)
+    start = len(batch.entries)
+    if home not in books.workspaces or books.workspaces[home].deleted:
+        _open_workspace(batch, home, command.by)
+    if key is None or key.deleted:
+        batch.emit(e.KeyRegistered, key=command.key, workspace=home, by=command.by)
+    if key is not None and key.workspace != home:
+        batch.emit(e.KeyMoved, key=command.key, workspace=home, was=key.workspace, by=command.by, **_openings(batch))
+    told = _set_credentials(batch, command)
+    if len(batch.entries) == start:
+        return RECORDED
+    revision = books.keys[command.key].revision
+    _resettle(batch, [f"key:{command.key}"])
+    now = books.keys[command.key]
+    if told and now.revision == revision and (revision or now.state is not State.ACTIVE):
+        levels.turn(books, now, now.state, levels.reasons(books, now), batch.emit)  # the newcomer is told too (K3)
+    return _done(books.keys[command.key].seq)
+
+
+def _bad_credentials(books: Books, command: c.SetKey, key: Key | None) -> Reject | None:
+    if key is not None and key.alias_of is not None:
+        return Reject(reason=Reason.CONFLICT, detail=f"key {command.key!r} is an alias of {key.alias_of!r}: change that one")
+    if command.key in books.credentials:
+        owner = books.credentials[command.key]
+        return Reject(reason=Reason.CONFLICT, detail=f"{command.key!r} is a credential of key {owner!r}")
+    for name in command.credentials or ():
+        owner = books.credentials.get(name, command.key)
+        stranger = books.keys.get(name)
+        linked = stranger is not None and stranger.alias_of == command.key
+        declared = stranger is not None and (stranger.by is not None or name in books.names or name in books.aliases)
+        if owner != command.key or (declared and not linked) or name == command.key:
+            return Reject(reason=Reason.CONFLICT, detail=f"credentials: {name!r} already belongs to a key of its own")
+    kept = command.credentials
+    gone = [name for name in books.aliases.get(command.key, ()) if kept is not None and name not in kept]
+    if gone:
+        return Reject(reason=Reason.CONFLICT, detail=f"credentials: {gone[0]!r} is an alias with spend of its own: keep it")
+    return None
+
+
+def _set_credentials(batch: Batch, command: c.SetKey) -> bool:
+    """Adds and removes credentials; whether any was added."""
+    if command.credentials is None:
+        return False
+    had = batch.books.credentials_of(command.key)[1:]
+    added = [name for name in dict.fromkeys(command.credentials) if name not in had]
+    for name in added:
+        batch.emit(e.CredentialAdded, key=command.key, credential=name, by=command.by, **_openings(batch))
+    for name in had:
+        if name not in command.credentials:
+            batch.emit(e.CredentialRemoved, key=command.key, credential=name, by=command.by)
+    return bool(added)
+
+
+def remove_key(batch: Batch, command: c.RemoveKey) -> Answer:
+    """Takes a key off the lists; nothing of its spend or caps changes (S4)."""
+    key = batch.books.keys.get(command.key)
+    if key is None or key.deleted:
+        return _missing("key", command.key)
+    if stale := _stale(command.version, key.seq):
+        return stale
+    return _done(batch.emit(e.KeyRemoved, key=command.key, by=command.by))
+
+
+def set_cap(batch: Batch, command: c.SetCap) -> Answer:
+    """Puts a cap on a scope, evaluated at once against what its window already holds (C5)."""
+    books = batch.books
+    if "/" in command.cap:
+        return Reject(reason=Reason.MALFORMED, detail="cap: an id can't contain '/', which stands in the ids that guardrails make")
+    was = books.caps.get(command.cap)
+    if stale := _stale(command.version, was.seq if was else 0):
+        return stale
+    if was is not None and (was.scope, was.rule) == (command.scope, command.rule):
+        return RECORDED
+    _open_org(batch, command.by)
+    cap = Cap(cap_id=command.cap, scope=command.scope, rule=command.rule, seq=books.seq + 1)
+    seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, **_openings(batch))
+    _resettle(batch, [command.scope])
+    return _done(seq)
+
+
+def remove_cap(batch: Batch, command: c.RemoveCap) -> Answer:
+    """Takes a cap away; its breach clears (C4)."""
+    was = batch.books.caps.get(command.cap)
+    if was is None:
+        return _missing("cap", command.cap)
+    if stale := _stale(command.version, was.seq):
+        return stale
+    seq = batch.emit(e.CapRemoved, cap=was, by=command.by)
+    _resettle(batch, [was.scope])
+    return _done(seq)
+
+
+def set_guardrail(batch: Batch, command: c.SetGuardrail) -> Answer:
+    """Sets a guardrail; every cap it makes is evaluated at once (S5, C5)."""
+    books, rail = batch.books, command.guardrail
+    if "/" in rail.guardrail_id:
+        return Reject(reason=Reason.MALFORMED, detail="guardrail: an id can't contain '/', which stands in the ids of its caps")
+    was = books.guardrails.get(rail.guardrail_id)
+    if stale := _stale(command.version, was.seq if was else 0):
+        return stale
+    if was is not None and replace(was, seq=rail.seq) == rail:
+        return RECORDED
+    _open_org(batch, command.by)
+    before = list(books.covered_by(was)) if was is not None else []
+    covered = list(books.covered_by(rail))
+    rail = replace(rail, seq=books.seq + 1)
+    seq = batch.emit(e.GuardrailSet, guardrail=rail, was=was, by=command.by, **_openings(batch))
+    _resettle(batch, sorted({*before, *covered}))
+    return _done(seq)
+
+
+def remove_guardrail(batch: Batch, command: c.RemoveGuardrail) -> Answer:
+    """Takes a guardrail and its caps away."""
+    was = batch.books.guardrails.get(command.guardrail)
+    if was is None:
+        return _missing("guardrail", command.guardrail)
+    if stale := _stale(command.version, was.seq):
+        return stale
+    covered = sorted(batch.books.covered_by(was))
+    seq = batch.emit(e.GuardrailRemoved, guardrail=was, by=command.by)
+    _resettle(batch, covered)
+    return _done(seq)
+
+
+def turn_key(batch: Batch, command: c.TurnKey) -> Answer:
+    """A person pauses, resumes or revokes a key; a resume lifts a person's hold and waits, never a breach (K2)."""
+    books = batch.books
+    key = books.resolve(command.key)
+    if key is None:
+        return _missing("key", command.key)
+    if key.state is not command.state and not may_become(key.state, command.state):
+        return Reject(reason=Reason.CONFLICT, detail=f"key {key.key_id!r} is {key.state}, which is final")
+    if command.state is State.REVOKED:
+        if key.state is State.REVOKED:
+            return RECORDED
+        levels.turn(books, key, State.REVOKED, (f"revoked:{command.by}: {command.why}",), batch.emit, by=command.by)
+        return _done(books.seq)
+    if command.state is State.PAUSED:
+        if key.held is not None:
+            return RECORDED
+        seq = batch.emit(e.KeyHeld, key=key.key_id, by=command.by, why=command.why)
+    else:
+        if key.held is None and not any(key.key_id in waiting for waiting in books.waits.values()):
+            return RECORDED
+        seq = batch.emit(e.KeyReleased, key=key.key_id, by=command.by, why=command.why)
+    levels.want(books, (key.key_id,), batch.emit)
+    return _done(seq)
+
+
+def confirm_command(batch: Batch, command: c.ConfirmCommand) -> Answer:
+    """A gateway's answer to a key command becomes an entry (J1); said twice, it changes nothing."""
+    books = batch.books
+    if command.key not in books.keys:
+        return _missing("key", command.key)
+    if command.revision > books.keys[command.key].revision:
+        return Reject(reason=Reason.CONFLICT, detail=f"revision {command.revision} was never sent for key {command.key!r}")
+    said = books.confirmations.get((command.key, command.credential))
+    if said is not None and (said.revision, said.state, said.mark) == (command.revision, command.state, command.mark):
+        return RECORDED
+    return _done(
+        batch.emit(
+            e.CommandConfirmed, key=command.key, credential=command.credential, revision=command.revision,
+            state=command.state, mark=command.mark, by=command.by,
+        )
+    )  # fmt: skip
+
+
+def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
+    """Books the difference between an entry's price and what it should have been, on that entry's own day (J3)."""
+    found = batch.found
+    if command.digest in batch.seen or command.digest in found.known:
+        first = batch.first(command.digest)
+        same = isinstance(first, e.UsageCorrected) and (first.corrects, first.price) == (command.entry, command.cost)
+        return Result(Status.DUPLICATE if same else Status.EXISTS_WITH_DIFFERENT_CONTENT, seq=first.seq)
+    original = found.originals.get(command.entry)
+    if not isinstance(original, e.UsageRecorded):
+        return _missing("usage entry", str(command.entry))
+    price = found.prices.get(command.entry, original.command.cost)
+    seq = batch.emit(
+        e.UsageCorrected, digest=command.digest, corrects=command.entry, day=original.day, hour_us=original.hour_us,
+        key=original.key, workspace=original.workspace, cost=command.cost - (price or 0),
+        unpriced=0 if price is not None else -1, price=command.cost, by=command.by, why=command.why,
+    )  # fmt: skip
+    found.prices[command.entry] = command.cost
+    batch.seen[command.digest] = batch.entries[-1]  # type: ignore[assignment]
+    scopes = batch.books.scopes_of(original.key, original.workspace)
+    batch.settle(*dict.fromkeys((batch.books.owner(scopes[0]), *scopes)), entry=seq)
+    return _done(seq)
+
+
+CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
+    c.SetOrg: set_org,
+    c.SetWorkspace: set_workspace,
+    c.RemoveWorkspace: remove_workspace,
+    c.SetKey: set_key,
+    c.RemoveKey: remove_key,
+    c.SetCap: set_cap,
+    c.RemoveCap: remove_cap,
+    c.SetGuardrail: set_guardrail,
+    c.RemoveGuardrail: remove_guardrail,
+    c.TurnKey: turn_key,
+    c.ConfirmCommand: confirm_command,
+    c.CorrectUsage: correct_usage,
+}

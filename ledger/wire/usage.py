@@ -1,0 +1,262 @@
+"""Owns how a usage event is read: CloudEvents 1.0, `type: llm.usage.v1`, structured, binary, batched or as lines.
+
+Parsing any bytes gives `RecordUsage` or `Rejected`, never an exception (T4). Prompts and completions are skipped while
+decoding and have nowhere to go (S7); secrets are replaced before anything else sees them (S2).
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+
+from ..core.commands import Reason, RecordUsage, Rejected, Usage
+from ..core.money import AmountError, Nanos, parse_usd
+from ..core.window import micros
+from .secrets import may_hold_secret, redact
+
+USAGE_TYPE = "llm.usage.v1"
+MAX_EVENTS = 10_000
+MAX_DEPTH = 32
+
+Id = Annotated[str, msgspec.Meta(max_length=128)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]  # what every JSON reader holds exactly
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=128)], Name], msgspec.Meta(max_length=32)]
+
+
+class _Data(msgspec.Struct, gc=False, kw_only=True):
+    org: Id | None = None
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    workspace: Id | None = None
+    model: Name | None = None
+    provider: Name | None = None
+    input_tokens: Count | None = None
+    cached_input_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    output_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    images: Count | None = None
+    searches: Count | None = None
+    cost_usd: msgspec.Raw = msgspec.Raw()
+    upstream_cost_usd: msgspec.Raw = msgspec.Raw()
+    currency: Name | None = None
+    byok: bool | None = None
+    member: Name | None = None
+    end_user: Name | None = None
+    preset: Name | None = None
+    preset_version: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    session: Name | None = None
+    tags: Tags | None = None
+    hold: Name | None = None
+    response_id: Name | None = None
+    started_at: Moment | None = None
+
+
+class _Event(msgspec.Struct, gc=False, kw_only=True):
+    specversion: str
+    type: str
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    time: Moment
+    data: _Data
+
+
+class _Identity(msgspec.Struct, gc=False):
+    source: Any = None
+    id: Any = None
+
+
+class EnvelopeError(ValueError):
+    """The body as a whole can't be read: nothing of it was recorded."""
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+
+
+def split_events(body: bytes, content_type: str) -> list[msgspec.Raw] | list[bytes]:
+    """The events of a body, not read yet, by its media type. Raises EnvelopeError where there is no telling them apart."""
+    if content_type == "application/x-ndjson":
+        events: list[msgspec.Raw] | list[bytes] = [line for line in body.split(b"\n") if line.strip()]
+    else:
+        try:
+            events = _decode_array(body)
+        except RecursionError:
+            raise EnvelopeError(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EnvelopeError(f"the body is not a JSON array of events: {_plain(error)}") from None
+    if len(events) > MAX_EVENTS:
+        raise EnvelopeError(f"{len(events)} events in one body: send at most {MAX_EVENTS}")
+    return events
+
+
+def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
+    """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body) in structured form."""
+    attributes = {name: unquote(headers[f"ce-{name}"]) for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers}
+    head = msgspec.json.encode(attributes)[:-1]
+    return head + (b"," if attributes else b"") + b'"data":' + (body or b"null") + b"}"
+
+
+def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None, *, plain: bool = False) -> RecordUsage | Rejected:
+    """One event's bytes to a command. `org` stands in for a missing one.
+
+    `plain`: the caller knows by `may_hold_secret` that no string needs a closer look.
+    """
+    text = bytes(raw)
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        return Rejected(detail=f"is nested deeper than {MAX_DEPTH} levels")
+    try:
+        event = _decode_event(text)
+    except msgspec.ValidationError as error:
+        return _rejected(text, error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejected(detail=f"is not JSON: {_plain(error)}")
+    try:
+        if not plain and may_hold_secret(text):
+            _clean(event)
+        return _command(event, org)
+    except _Refused as error:
+        return Rejected(detail=str(error), field=error.field, source=event.source, event_id=event.id)
+
+
+class _Refused(ValueError):
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+
+
+def _command(event: _Event, org: str | None) -> RecordUsage:
+    if event.type != USAGE_TYPE:
+        raise _Refused("type", f"is not {USAGE_TYPE}, the one version this ledger knows")
+    if event.specversion != "1.0":
+        raise _Refused("specversion", "is not 1.0")
+    data = event.data
+    if data.currency is not None and data.currency != "USD":
+        raise _Refused("data.currency", f"is {data.currency[:8]}: only USD is booked")
+    owner = data.org or org
+    if not owner:
+        raise _Refused("data.org", "is missing, and the token is not bound to one")
+    cost, cost_text = _amount(data.cost_usd, "data.cost_usd")
+    upstream, upstream_text = _amount(data.upstream_cost_usd, "data.upstream_cost_usd")
+    usage = Usage(
+        org=owner, key=data.key, workspace=data.workspace or None, model=data.model, provider=data.provider,
+        input_tokens=data.input_tokens or 0, cached_input_tokens=data.cached_input_tokens or 0,
+        cache_write_tokens=data.cache_write_tokens or 0, output_tokens=data.output_tokens or 0,
+        reasoning_tokens=data.reasoning_tokens or 0, audio_tokens=data.audio_tokens or 0, images=data.images or 0,
+        searches=data.searches or 0, byok=data.byok or False, member=data.member, end_user=data.end_user,
+        preset=data.preset, preset_version=data.preset_version, session=data.session, tags=data.tags or None,
+        hold=data.hold, response_id=data.response_id,
+        started_us=None if data.started_at is None else micros(data.started_at),
+    )  # fmt: skip
+    return RecordUsage(
+        source=event.source, event_id=event.id, digest=identity(owner, event.source, event.id),
+        time_us=micros(event.time), cost=cost, cost_text=cost_text, upstream=upstream, upstream_text=upstream_text,
+        usage=usage,
+    )  # fmt: skip
+
+
+def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
+    """An amount and its text as written: a JSON string or number, read by its digits (M1)."""
+    written = bytes(raw)
+    if not written or written == b"null":
+        return None, None
+    text = (_decode_text(written) if b"\\" in written else written[1:-1].decode()) if written[:1] == b'"' else written.decode()
+    try:
+        return parse_usd(text), text
+    except AmountError as error:
+        raise _Refused(field, str(error)) from None
+
+
+def identity(org: str, source: str, event_id: str) -> bytes:
+    """The 16-byte identity of (org, source, id) (J2).
+
+    Where the id carries its own time (UUIDv7, ULID) the first six bytes are that, so that new identities lie together
+    in an index and the rest is a hash; else all of it is. Two ids never share one: 80 bits and more are hashed.
+    """
+    digest = blake2b(f"{org}\0{source}\0{event_id}".encode(), digest_size=16).digest()
+    if len(event_id) == 36 and event_id[14] == "7":
+        try:
+            return bytes.fromhex(event_id[:8] + event_id[9:13])[:6].ljust(6, b"\0") + digest[6:]
+        except ValueError:
+            return digest
+    if len(event_id) == 26 and event_id[0] < "8" and all(character in _BASE32 for character in event_id[:10]):
+        moment = 0
+        for character in event_id[:10]:
+            moment = moment << 5 | _BASE32[character]
+        return (moment & 0xFFFFFFFFFFFF).to_bytes(6, "big") + digest[6:]
+    return digest
+
+
+def _clean(event: _Event) -> None:
+    """Replaces secrets in every string of an event, and refuses what PostgreSQL's text can't hold."""
+    event.source, event.id = _text("source", event.source), _text("id", event.id)
+    data = event.data
+    for field in _TEXT_FIELDS:
+        value = getattr(data, field)
+        if value is not None:
+            setattr(data, field, _text(f"data.{field}", value))
+    if data.tags is not None:
+        data.tags = {_text("data.tags", name): _text("data.tags", value) for name, value in data.tags.items()}
+
+
+_TEXT_FIELDS = ("org", "key", "workspace", "model", "provider", "member", "end_user", "preset", "session", "hold", "response_id")
+
+
+def _text(field: str, value: str) -> str:
+    if "\0" in value:
+        raise _Refused(field, "contains a NUL")
+    return redact(value)
+
+
+def _plain(error: Exception) -> str:
+    """An exception's words without anything of what was sent."""
+    return str(error).partition("`$")[0].rstrip(" -at") if isinstance(error, msgspec.DecodeError) else "not UTF-8 text, or nested too deep"
+
+
+def _rejected(text: bytes, error: msgspec.ValidationError) -> Rejected:
+    message = str(error)
+    path = _PATH.search(message)
+    field = (path[1] if path else "").replace("[...]", "")
+    missing = re.search(r"missing required field `(\w+)`", message)
+    if missing:
+        field, message = ".".join(part for part in (field, missing[1]) if part), "is missing"
+    else:
+        message = _PATH.sub("", message)
+    source, event_id = _identity_of(text)
+    return Rejected(detail=f"{field}: {message}" if field else message, field=field or None, source=source, event_id=event_id)
+
+
+def _identity_of(text: bytes) -> tuple[str | None, str | None]:
+    try:
+        found = _decode_identity(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    shown = [redact(part)[:512] if isinstance(part, str) else None for part in (found.source, found.id)]
+    return shown[0], shown[1]
+
+
+def _depth(text: bytes) -> int:
+    """How deep JSON text is nested, strings skipped."""
+    deepest = depth = 0
+    in_text = escaped = False
+    for byte in text:
+        if in_text:
+            in_text, escaped = escaped or byte != 0x22, byte == 0x5C and not escaped
+        elif byte == 0x22:
+            in_text = True
+        elif byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return deepest
