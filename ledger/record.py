@@ -1,0 +1,194 @@
+"""Owns the one transaction (J5): lock, load, execute, append, save. Nothing else writes the journal or the books.
+
+A batch's effect, its dedupe and its messages out are committed together or not at all; a crash at any instruction loses
+nothing and doubles nothing. On any failure the books kept in memory are dropped: the next batch starts from what is
+committed.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from .core.batch import Found, Outcome
+from .core.books import Books
+from .core.commands import Command, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
+from .core.entries import Entry, UsageCorrected
+from .core.execute import AHEAD_US, execute
+from .core.needs import needs
+from .core.window import Period, window_at
+from .store import books as projections
+from .store import journal, outbox
+from .store.dialect import Database, lock_orgs
+from .wire.messages import messages_of
+
+MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
+
+
+class Shelf:
+    """The books that this process keeps between batches. The seq under the lock says whether they are still true."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self._books: dict[str, Books] = {}
+
+    def take(self, org: str, seq: int) -> Books | None:
+        """An org's books, if they are as of `seq`. They are off the shelf until they are put back."""
+        books = self._books.pop(org, None)
+        return books if books is not None and books.seq == seq else None
+
+    def put(self, shelf: Sequence[Books]) -> None:
+        """Puts books back that are committed; the longest unused go where memory runs out."""
+        self._books.update((books.org, books) for books in shelf)
+        total = sum(len(books.sums) for books in self._books.values())
+        for org in list(self._books):
+            if total <= MOST_SUMS:
+                break
+            total -= len(self._books.pop(org).sums)
+
+
+class Booked(msgspec.Struct):
+    """What became of a batch: a result per command in order, the entries by org, and claims of another workspace (S4)."""
+
+    results: list[Result]
+    entries: dict[str, list[Entry]]
+    mismatches: int = 0
+
+
+async def record(
+    database: Database, shelf: Shelf, commands: Sequence[Command], now_us: int, *, orgs: Sequence[str] = (), declared_only: bool = False
+) -> Booked:
+    """Books commands of any orgs in one transaction, at one instant.
+
+    `orgs` are looked at for what is due though no command names them (the pulse). `declared_only`: usage of an org that
+    nobody opened is parked instead of opening it (S3). Raises what the database raises; then nothing was booked.
+    """
+    names = sorted({*map(org_of, commands), *orgs})
+    booked = Booked([Result(Status.RECORDED)] * len(commands), {})
+    async with shelf.lock:
+        async with database.writer.begin() as connection:
+            await lock_orgs(connection, names)
+            heads = await projections.heads(connection, names, open_new=not declared_only)
+            if declared_only:
+                commands = await _turn_away(connection, heads, commands, booked, now_us)
+            kept = await _load(connection, shelf, heads)
+            for chunk in _rounds(commands, list(kept)):
+                await _book(connection, kept, chunk, now_us, booked)
+        shelf.put([books for _, books in kept.values()])
+    return booked
+
+
+Kept = dict[str, tuple[int, Books]]
+Chunk = dict[str, list[tuple[int, Command]]]
+
+
+async def _load(connection: AsyncConnection, shelf: Shelf, heads: dict[str, tuple[int, int]]) -> Kept:
+    """The books of every org of the batch: from the shelf where the seq says that they are true, else as committed."""
+    kept = {org: (org_id, shelf.take(org, seq)) for org, (org_id, seq) in heads.items()}
+    cold = {org: org_id for org, (org_id, books) in kept.items() if books is None}
+    loaded = await projections.load(connection, cold) if cold else {}
+    return {org: (org_id, books or loaded[org]) for org, (org_id, books) in kept.items()}
+
+
+def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator[Chunk]:
+    """Commands by org, cut into runs of usage and single orders: what an order changes decides what the next one needs."""
+    runs: dict[str, list[list[tuple[int, Command]]]] = {org: [] for org in orgs}
+    for index, command in enumerate(commands):
+        if command is None:
+            continue
+        mine = runs[org_of(command)]
+        if mine and isinstance(command, RecordUsage) and isinstance(mine[-1][-1][1], RecordUsage):
+            mine[-1].append((index, command))
+        else:
+            mine.append([(index, command)])
+    if not commands:
+        yield {org: [] for org in orgs}
+    for level in zip_longest(*runs.values()):
+        yield {org: run for org, run in zip(runs, level, strict=True) if run is not None}
+
+
+async def _book(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int, booked: Booked) -> None:
+    """Steps 2 to 5 for one run of each org."""
+    outcomes: list[tuple[int, Books, Outcome]] = []
+    for org, run in chunk.items():
+        org_id, books = kept[org]
+        commands = [command for _, command in run]
+        found = await _find(connection, org_id, books, commands, now_us)
+        outcome = execute(books, commands, now_us, found)
+        outcomes.append((org_id, books, outcome))
+        booked.mismatches += outcome.mismatches
+        booked.entries.setdefault(org, []).extend(outcome.entries)
+        for (index, _), result in zip(run, outcome.results, strict=True):
+            booked.results[index] = result
+        await _park(connection, commands, outcome.results, now_us)
+    await append(connection, outcomes)
+    await save(connection, outcomes, now_us)
+
+
+async def _find(connection: AsyncConnection, org_id: int, books: Books, commands: Sequence[Command], now_us: int) -> Found:
+    """Looks up what the journal holds for these commands, and loads the sums that they need."""
+    digests = [command.digest for command in commands if isinstance(command, RecordUsage | CorrectUsage)]
+    found = Found(await journal.known(connection, org_id, digests) if digests else {})
+    corrected = [command.entry for command in commands if isinstance(command, CorrectUsage)]
+    if found.known or corrected:
+        found.originals = await journal.entries_at(connection, org_id, books.org, {*found.known.values(), *corrected})
+        found.prices = await journal.prices(connection, org_id, corrected)
+    missing = needs(books, commands, now_us, found.originals)
+    if missing.after_day is not None:
+        await projections.load_days_after(connection, org_id, books, missing.after_day)
+    await projections.load_sums(connection, org_id, books, missing.sums - books.sums.keys())
+    if missing.hours is not None:
+        scopes, zone = missing.hours
+        hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
+        found.hours = await journal.used_since(
+            connection, org_id, books.org, scopes, hour.start_us, hour.end_us, AHEAD_US
+        )
+    return found
+
+
+async def append(connection: AsyncConnection, outcomes: Sequence[tuple[int, Books, Outcome]]) -> None:
+    """Step 4: entries to the journal, identities made known, messages to the outbox."""
+    await journal.append(connection, [org_id for org_id, _, _ in outcomes], [outcome.entries for _, _, outcome in outcomes])
+    messages = [
+        (org_id, message)
+        for org_id, books, outcome in outcomes
+        for entry in outcome.entries
+        for message in messages_of(books.org, entry)
+    ]
+    await outbox.put(connection, messages)
+
+
+async def save(connection: AsyncConnection, outcomes: Sequence[tuple[int, Books, Outcome]], now_us: int) -> None:
+    """Step 5: the projections' changed rows."""
+    await projections.save(connection, [(org_id, books) for org_id, books, _ in outcomes], now_us)
+
+
+async def _turn_away(
+    connection: AsyncConnection, heads: dict[str, tuple[int, int]], commands: Sequence[Command], booked: Booked, now_us: int
+) -> list[Command | None]:
+    """Parks usage of orgs that nobody declared; an order may declare one."""
+    for org in {org_of(command) for command in commands if not isinstance(command, RecordUsage)} - heads.keys():
+        heads.update(await projections.heads(connection, [org], open_new=True))
+    kept: list[Command | None] = []
+    turned: list[Command] = []
+    for index, command in enumerate(commands):
+        known = org_of(command) in heads
+        kept.append(command if known else None)
+        if not known:
+            turned.append(command)
+            booked.results[index] = Result(Status.PARKED, Reason.UNKNOWN_ORG)
+    await _park(connection, turned, [Result(Status.PARKED, Reason.UNKNOWN_ORG)] * len(turned), now_us)
+    return kept
+
+
+async def _park(connection: AsyncConnection, commands: Sequence[Command], results: Sequence[Result], now_us: int) -> None:
+    """Keeps parked events as parsed."""
+    rows = [
+        (org_of(command), command.digest, str(result.reason), now_us, msgspec.json.encode(command).decode())
+        for command, result in zip(commands, results, strict=True)
+        if result.status is Status.PARKED and isinstance(command, RecordUsage)
+    ]
+    if rows:
+        await outbox.park(connection, rows)

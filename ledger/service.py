@@ -1,0 +1,87 @@
+"""Owns what a running ledger has at hand: its database, its clock, and `record` for whoever has commands.
+
+Commands that arrive while a transaction is under way are booked together in the next one, in the order they came.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from .core.commands import Command, Result
+from .metrics import Metrics
+from .record import Booked, Shelf, record
+from .store.dialect import Database
+
+Clock = Callable[[], int]
+MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
+
+
+def system_clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Service:
+    """One process's door to the books.
+
+    Attributes:
+      news: set after every commit that put messages in the outbox or commands in the inbox.
+    """
+
+    def __init__(
+        self, database: Database, metrics: Metrics, clock: Clock = system_clock, *, declared_only: bool = False
+    ) -> None:
+        self.database = database
+        self.metrics = metrics
+        self.clock = clock
+        self.declared_only = declared_only
+        self.news = asyncio.Event()
+        self._shelf = Shelf()
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Result]]]] = []
+        self._drain: asyncio.Task[None] | None = None
+
+    async def record(self, commands: Sequence[Command]) -> list[Result]:
+        """Books commands; a result per command, durable when it returns. Raises what the database raises."""
+        if not commands:
+            return []
+        answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, answer))
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.create_task(self._book_waiting())
+        return await answer
+
+    async def pulse(self, orgs: Sequence[str]) -> None:
+        """Does for these orgs what is due by now (W5)."""
+        self._tell(await self._record((), orgs))
+
+    async def _book_waiting(self) -> None:
+        while self._waiting:
+            taken, size = 0, 0
+            while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= MOST_TOGETHER):
+                size += len(self._waiting[taken][0])
+                taken += 1
+            together, self._waiting = self._waiting[:taken], self._waiting[taken:]
+            commands = [command for batch, _ in together for command in batch]
+            try:
+                booked = await self._record(commands)
+            except Exception as error:
+                for _, answer in together:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            at = 0
+            for batch, answer in together:
+                if not answer.done():  # its caller may have gone away; what it sent is booked all the same
+                    answer.set_result(booked.results[at : at + len(batch)])
+                at += len(batch)
+            self._tell(booked)
+
+    async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = ()) -> Booked:
+        with self.metrics.batch_seconds.time():
+            return await record(
+                self.database, self._shelf, commands, self.clock(), orgs=orgs, declared_only=self.declared_only
+            )
+
+    def _tell(self, booked: Booked) -> None:
+        self.metrics.count(booked)
+        self.news.set()

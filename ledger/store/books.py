@@ -1,0 +1,280 @@
+"""Owns how books are loaded and saved: every projection's rows, and only those that changed.
+
+Structure (keys, caps, open breaches …) is loaded whole for an org; sums are loaded as they are needed (`core.needs`).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import insert as insert_into
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.books import Books, Spoken, SumKey
+from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
+from ..core.keys import Confirmation, Key, Workspace
+from ..core.window import Period, next_first_day, window_at
+from . import tables as t
+from .dialect import chunks, upsert_rows
+
+SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
+_RULE = [str(column.name) for column in t.caps.columns][3:11]
+_decode_said = msgspec.json.Decoder(list[tuple[int, int | None]]).decode
+
+
+async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: bool) -> dict[str, tuple[int, int]]:
+    """Each org's id and the seq of its last entry; unknown orgs get a row where `open_new`, else are left out."""
+    found: dict[str, tuple[int, int]] = {}
+    for part in chunks(orgs):
+        rows = await connection.execute(select(t.orgs.c.org, t.orgs.c.org_id, t.orgs.c.seq).where(t.orgs.c.org.in_(part)))
+        found.update((row.org, (row.org_id, row.seq)) for row in rows)
+    for org in orgs if open_new else ():
+        if org not in found:
+            blank = {"org": org, "seq": 0, "recorded_us": 0, "latest_us": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
+            org_id = await connection.scalar(insert_into(t.orgs).values(blank).returning(t.orgs.c.org_id))
+            found[org] = (int(org_id or 0), 0)
+    return found
+
+
+async def load(connection: AsyncConnection, orgs: Mapping[str, int]) -> dict[str, Books]:
+    """The books of orgs (name → id) as saved, without their sums."""
+    shelf = {org_id: Books(org, complete=False) for org, org_id in orgs.items()}
+    for part in chunks(shelf):
+        for row in await connection.execute(select(t.orgs).where(t.orgs.c.org_id.in_(part))):
+            books = shelf[row.org_id]
+            books.seq, books.recorded_us, books.latest_us = row.seq, row.recorded_us, row.latest_us
+            books.org_seq, books.zone, books.enforce = row.org_seq, row.zone, type(books.enforce)(row.enforce)
+        for table, read in _READERS.items():
+            query = select(table).where(table.c.org_id.in_(part))
+            if table is t.breaches:
+                query = query.where(t.breaches.c.closed_us.is_(None))
+            for row in await connection.execute(query.order_by(*table.primary_key.columns)):
+                read(shelf[row.org_id], row)
+        last = func.max(t.breaches.c.ordinal)
+        query = select(t.breaches.c.org_id, t.breaches.c.cap_id, last).where(t.breaches.c.org_id.in_(part))
+        for org_id, cap_id, ordinal in await connection.execute(query.group_by(t.breaches.c.org_id, t.breaches.c.cap_id)):
+            shelf[org_id].ordinals[cap_id] = ordinal
+    for books in shelf.values():
+        books.changed.clear()
+    return {books.org: books for books in shelf.values()}
+
+
+def _values(row: Any) -> dict[str, Any]:
+    return {str(name): value for name, value in row._mapping.items() if name != "org_id"}
+
+
+def _rule(row: Any) -> Rule:
+    values = {name: getattr(row, name) for name in _RULE} | {"thresholds": msgspec.json.decode(row.thresholds)}
+    values["limit"] = values.pop("limit_nanos")
+    return msgspec.convert(values | {"include_byok": bool(row.include_byok)}, Rule)
+
+
+def _read_workspace(books: Books, row: Any) -> None:
+    books.workspaces[row.workspace_id] = Workspace(workspace_id=row.workspace_id, deleted=bool(row.deleted), seq=row.seq)
+
+
+def _read_key(books: Books, row: Any) -> None:
+    values = _values(row)
+    books.put_key(msgspec.convert(values | {"deleted": bool(row.deleted)}, Key))
+
+
+def _read_credential(books: Books, row: Any) -> None:
+    books.credentials[row.credential] = row.key
+    books.names.setdefault(row.key, {})[row.credential] = None
+
+
+def _read_confirmation(books: Books, row: Any) -> None:
+    values = _values(row)
+    books.confirmations[row.key, row.credential] = msgspec.convert(values, Confirmation)
+
+
+def _read_cap(books: Books, row: Any) -> None:
+    books.put_cap(Cap(cap_id=row.cap_id, scope=row.scope, rule=_rule(row), seq=row.seq), None)
+
+
+def _read_guardrail(books: Books, row: Any) -> None:
+    books.guardrails[row.guardrail_id] = Guardrail(
+        guardrail_id=row.guardrail_id, each=row.each, within=tuple(msgspec.json.decode(row.within)),
+        except_=tuple(msgspec.json.decode(row.except_)), rule=_rule(row), seq=row.seq,
+    )  # fmt: skip
+
+
+def breach_of(row: Any) -> Breach:
+    """A breach from its row."""
+    values = _values(row)
+    values["limit"] = values.pop("limit_nanos")
+    return msgspec.convert(values, Breach)
+
+
+def _read_breach(books: Books, row: Any) -> None:
+    breach = breach_of(row)
+    books.breaches[breach.cap_id, breach.kind] = books.history[breach.cap_id, breach.ordinal] = breach
+
+
+def _read_spoken(books: Books, row: Any) -> None:
+    books.spoken[row.cap_id] = Spoken(row.start_us, frozenset(_decode_said(row.said)))
+
+
+def _read_wait(books: Books, row: Any) -> None:
+    books.waits.setdefault(row.cap_id, set()).add(row.key)
+
+
+_READERS = {
+    t.workspaces: _read_workspace,
+    t.keys: _read_key,
+    t.credentials: _read_credential,
+    t.confirmations: _read_confirmation,
+    t.caps: _read_cap,
+    t.guardrails: _read_guardrail,
+    t.breaches: _read_breach,
+    t.spoken: _read_spoken,
+    t.waits: _read_wait,
+}
+
+
+async def load_sums(connection: AsyncConnection, org_id: int, books: Books, wanted: Iterable[SumKey]) -> None:
+    """Loads sums into books: rows of days and hours, and longer windows as sums of days. What has no row is nothing."""
+    by_window: dict[tuple[Period, int], list[str]] = defaultdict(list)
+    for key in wanted:
+        books.sums[key] = Sum()
+        kind, _, subject = key.scope.partition(":")
+        if kind != "key" or subject in books.keys:  # a key that nobody knows has no rows
+            by_window[key.period, key.start].append(key.scope)
+    for (period, start), scopes in by_window.items():
+        table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
+        end = start + 1 if period is Period.HOUR else next_first_day(period, start)
+        for part in chunks(scopes):
+            query = select(table.c.scope, *(func.sum(table.c[name]) for name in SUMS))
+            query = query.where(table.c.org_id == org_id, table.c.scope.in_(part))
+            if period is not Period.LIFETIME:
+                query = query.where(column >= start, column < end)
+            for scope, *sums in await connection.execute(query.group_by(table.c.scope)):
+                books.sums[SumKey(scope, period, start)] = Sum(*map(int, sums))
+
+
+async def load_days_after(connection: AsyncConnection, org_id: int, books: Books, day: int) -> None:
+    """Loads every day row after a day: usage that was booked ahead of its time."""
+    query = select(t.days).where(t.days.c.org_id == org_id, t.days.c.day > day)
+    for row in await connection.execute(query):
+        books.sums[SumKey(row.scope, Period.DAY, row.day)] = Sum(*row[3:])
+
+
+def due_us(books: Books, now_us: int) -> int | None:
+    """When the clock will next have something to do for an org: a window with a breach ends, or one booked ahead begins."""
+    due = [breach.end_us for breach in books.breaches.values()]
+    for period in (Period.DAY, Period.HOUR) if books.counts_hours() else (Period.DAY,):
+        end_us = window_at(period, max(now_us, books.recorded_us), books.zone).end_us
+        if books.latest_us >= end_us:
+            due.append(end_us)
+    return min(due, default=None)
+
+
+def _rule_values(rule: Rule) -> tuple[Any, ...]:
+    thresholds = msgspec.json.encode(rule.thresholds).decode()
+    return (str(rule.period), rule.limit, str(rule.action), thresholds, rule.include_byok, str(rule.on_unpriced),
+            str(rule.resume), str(rule.enforce))  # fmt: skip
+
+
+def _cap_values(books: Books, cap_id: str) -> tuple[Any, ...] | None:
+    cap = books.caps.get(cap_id)
+    return cap and (cap.cap_id, cap.scope, *_rule_values(cap.rule), cap.seq)
+
+
+def _guardrail_values(books: Books, rail_id: str) -> tuple[Any, ...] | None:
+    rail = books.guardrails.get(rail_id)
+    if rail is None:
+        return None
+    within, except_ = (msgspec.json.encode(names).decode() for names in (rail.within, rail.except_))
+    return (rail.guardrail_id, rail.each, within, except_, *_rule_values(rail.rule), rail.seq)
+
+
+def _breach_values(books: Books, at: tuple[str, int]) -> tuple[Any, ...]:
+    b = books.history[at]
+    return (b.cap_id, b.ordinal, str(b.kind), b.scope, str(b.period), b.start_us, b.end_us, b.limit, b.spent, b.unpriced,
+            str(b.action), str(b.enforce), b.entry, b.opened_us, b.closed_us, b.reason)  # fmt: skip
+
+
+def _key_values(books: Books, key_id: str) -> tuple[Any, ...]:
+    k = books.keys[key_id]
+    return (k.key_id, k.workspace, str(k.state), k.revision, k.changed_us, k.held, k.by, k.alias_of, k.deleted, k.seq)
+
+
+def _confirmation_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...]:
+    c = books.confirmations[at]
+    return (c.key, c.credential, c.revision, str(c.state), c.mark)
+
+
+def _workspace_values(books: Books, workspace_id: str) -> tuple[Any, ...]:
+    workspace = books.workspaces[workspace_id]
+    return (workspace.workspace_id, workspace.deleted, workspace.seq)
+
+
+def _spoken_values(books: Books, cap_id: str) -> tuple[Any, ...]:
+    spoken = books.spoken[cap_id]
+    said = sorted(spoken.said, key=lambda pair: (pair[0], pair[1] or 0))
+    return (cap_id, spoken.start_us, msgspec.json.encode(said).decode())
+
+
+def _credential_values(books: Books, name: str) -> tuple[Any, ...] | None:
+    return (name, books.credentials[name]) if name in books.credentials else None
+
+
+def _wait_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...] | None:
+    return at if at[1] in books.waits.get(at[0], ()) else None
+
+
+def _sum_values(books: Books, key: SumKey) -> tuple[Any, ...]:
+    s = books.sums[key]
+    return (key.scope, key.start, s.spent, s.byok, s.unpriced, s.requests, s.input_tokens, s.output_tokens)
+
+
+_WRITERS: dict[str, tuple[Table, Callable[[Books, Any], tuple[Any, ...] | None]]] = {
+    "workspace": (t.workspaces, _workspace_values),
+    "key": (t.keys, _key_values),
+    "credential": (t.credentials, _credential_values),
+    "confirmation": (t.confirmations, _confirmation_values),
+    "cap": (t.caps, _cap_values),
+    "guardrail": (t.guardrails, _guardrail_values),
+    "breach": (t.breaches, _breach_values),
+    "spoken": (t.spoken, _spoken_values),
+    "wait": (t.waits, _wait_values),
+    "day": (t.days, _sum_values),
+    "hour": (t.hours, _sum_values),
+}
+
+
+async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], now_us: int) -> None:
+    """Writes what changed in books, and forgets that it did. Rows are sorted, so that two writers can't deadlock."""
+    written: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
+    removed: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
+    for org_id, books in shelf:
+        for kind, key in books.changed:
+            table, row_of = _WRITERS[kind]
+            row = row_of(books, key)
+            if row is not None:
+                written[table].append((org_id, *row))
+            else:
+                removed[table].append((org_id, *key) if isinstance(key, tuple) else (org_id, key))
+        books.changed.clear()
+        for at in [at for at, breach in books.history.items() if breach.closed_us is not None]:
+            del books.history[at]
+    for table in t.PROJECTIONS:
+        for part in chunks(sorted(removed[table])):
+            columns = tuple_(*table.primary_key.columns)
+            await connection.execute(delete(table).where(columns.in_(part)))
+        width = len(table.primary_key.columns)
+        await upsert_rows(connection, table, sorted(written[table], key=lambda row: row[:width]))
+    heads = [
+        {"at": org_id, "seq": books.seq, "recorded_us": books.recorded_us, "latest_us": books.latest_us,
+         "org_seq": books.org_seq, "zone": books.zone, "enforce": str(books.enforce), "due_us": due_us(books, now_us)}
+        for org_id, books in sorted(shelf, key=lambda pair: pair[0])
+    ]  # fmt: skip
+    await _save_heads(connection, heads)
+
+
+async def _save_heads(connection: AsyncConnection, heads: Sequence[dict[str, Any]]) -> None:
+    if heads:
+        query = update(t.orgs).where(t.orgs.c.org_id == bindparam("at"))
+        await connection.execute(query.values({name: bindparam(name) for name in heads[0] if name != "at"}), heads)

@@ -1,0 +1,129 @@
+"""Owns the differences between PostgreSQL and SQLite: engines, locks, bulk writes. No other file asks which it is.
+
+SQLite: one writer, WAL, `synchronous=FULL`, a transaction takes the write lock as it begins. PostgreSQL: one advisory lock
+per org, taken first and in sorted order, so that two batches can't wait for each other.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Table, event, func, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
+
+
+class Database(NamedTuple):
+    """Where the books are kept. `writer` begins transactions that write; `reader` those that only read."""
+
+    writer: AsyncEngine
+    reader: AsyncEngine
+
+    async def close(self) -> None:
+        """Gives all connections back."""
+        await self.writer.dispose()
+        if self.reader is not self.writer:
+            await self.reader.dispose()
+
+
+def driver_url(url: str) -> URL:
+    """`sqlite:///ledger.db` or `postgresql://…` with the driver that this program uses. Raises ValueError for others."""
+    parsed = make_url(url)
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+    name = parsed.drivername.partition("+")[0]
+    if name not in drivers:
+        raise ValueError(f"{name!r} is neither postgresql:// nor sqlite:///")
+    return parsed.set(drivername=drivers[name])
+
+
+def connect(url: str, read_url: str | None = None) -> Database:
+    """Engines for a database; nothing is opened yet."""
+    parsed = driver_url(url)
+    if parsed.drivername == "postgresql+asyncpg":
+        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True)
+        if read_url is None:
+            return Database(writer, writer)
+        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True))
+    writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60)
+    reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60)
+    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _beginner(begin))
+    return Database(writer, reader)
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON", "cache_size=-65536"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _beginner(statement: str) -> Any:
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin
+
+
+def is_postgres(connection: AsyncConnection) -> bool:
+    """For tests and `doctor`; code that must differ belongs here instead."""
+    return connection.dialect.name == "postgresql"
+
+
+async def lock_orgs(connection: AsyncConnection, orgs: Iterable[str]) -> None:
+    """Until the transaction ends, nobody else books for these orgs."""
+    if is_postgres(connection):
+        # Sorted by what is locked, not by name: two names could share a hash.
+        await connection.execute(
+            text("SELECT pg_advisory_xact_lock(h) FROM (SELECT DISTINCT hashtextextended(o, 0) h FROM unnest(CAST(:orgs AS text[])) o ORDER BY h) x"),
+            {"orgs": list(orgs)},
+        )
+
+
+async def claim(connection: AsyncConnection, name: str) -> bool:
+    """Takes a named lock until the transaction ends; false if another process has it."""
+    if not is_postgres(connection):
+        return True  # the transaction itself is the one writer
+    return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 1)))))
+
+
+async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Inserts many rows, values in the table's column order, as fast as the driver can. A row that exists is an error."""
+    if not rows:
+        return
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    names = [column.name for column in table.columns]
+    if is_postgres(connection):
+        await driver.copy_records_to_table(table.name, records=rows, columns=names)
+    else:
+        marks = ",".join("?" * len(names))
+        await driver.executemany(f'INSERT INTO {table.name} VALUES ({marks})', rows)
+
+
+async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Writes rows, values in the table's column order; a row with the same primary key is replaced."""
+    if not rows:
+        return
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    await driver.executemany(_upsert_sql(table, postgres=is_postgres(connection)), rows)
+
+
+def _upsert_sql(table: Table, *, postgres: bool) -> str:
+    names = [column.name for column in table.columns]
+    key = [column.name for column in table.primary_key.columns]
+    marks = ",".join(f"${n}" for n in range(1, len(names) + 1)) if postgres else ",".join("?" * len(names))
+    news = ",".join(f'"{name}"=excluded."{name}"' for name in names if name not in key)
+    columns, conflict = ",".join(f'"{name}"' for name in names), ",".join(f'"{name}"' for name in key)
+    then = f"UPDATE SET {news}" if news else "NOTHING"
+    return f"INSERT INTO {table.name} ({columns}) VALUES ({marks}) ON CONFLICT ({conflict}) DO {then}"
+
+
+def chunks(values: Iterable[Any], size: int = MOST_VALUES) -> Iterable[list[Any]]:
+    """Values in lists short enough for one IN."""
+    whole = list(values)
+    return (whole[at : at + size] for at in range(0, len(whole), size))

@@ -1,0 +1,171 @@
+"""Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.caps import Sum
+from ..core.commands import RecordUsage, Usage
+from ..core.entries import Entry, UsageCorrected, UsageRecorded
+from ..wire.journal import decode_fact, encode_fact
+from .dialect import chunks, insert_rows
+from .tables import journal, known_ids
+
+USAGE = "UsageRecorded"
+PAGE = 5_000
+_COLUMNS = [str(column.name) for column in journal.columns]
+_encode, _decode_tags = msgspec.json.encode, msgspec.json.Decoder(dict[str, str]).decode
+
+
+def row_of(org_id: int, entry: Entry) -> tuple[Any, ...]:
+    """An entry as a row of the journal, in the table's column order."""
+    if not isinstance(entry, UsageRecorded):
+        return _fact_row(org_id, entry)
+    command = entry.command
+    usage = command.usage
+    return (
+        org_id, entry.seq, USAGE, entry.recorded_us, entry.day, entry.hour_us, entry.workspace, entry.key,
+        usage.key if usage.key != entry.key else None, usage.workspace, command.time_us, command.source, command.event_id,
+        command.cost, command.cost_text, command.upstream, command.upstream_text, usage.byok, usage.model, usage.provider,
+        usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens,
+        usage.reasoning_tokens, usage.audio_tokens, usage.images, usage.searches, usage.member, usage.end_user,
+        usage.preset, usage.preset_version, usage.session, None if usage.tags is None else _encode(usage.tags).decode(),
+        usage.hold, usage.response_id, usage.started_us, None, None,
+    )  # fmt: skip
+
+
+def _fact_row(org_id: int, entry: Any) -> tuple[Any, ...]:
+    row = dict.fromkeys(_COLUMNS)
+    row |= {"org_id": org_id, "seq": entry.seq, "kind": type(entry).__name__, "recorded_us": entry.recorded_us}
+    row["data"] = encode_fact(entry)
+    if isinstance(entry, UsageCorrected):  # so that sums over the journal's columns are right by themselves (M7)
+        row |= {"day": entry.day, "hour_us": entry.hour_us, "key": entry.key, "workspace": entry.workspace}
+        row |= {"cost": entry.cost, "corrects": entry.corrects}
+    return tuple(row.values())
+
+
+def entry_of(row: Row[Any] | Sequence[Any], org: str) -> Entry:
+    """A row of the journal, in the table's column order, as the entry it was."""
+    (_, seq, kind, recorded_us, day, hour_us, workspace, key, sent_key, sent_workspace, time_us, source, event_id, cost,
+     cost_text, upstream, upstream_text, byok, model, provider, input_tokens, cached, cache_write, output_tokens, reasoning,
+     audio, images, searches, member, end_user, preset, preset_version, session, tags, hold, response_id, started_us, _,
+     data) = row  # fmt: skip
+    if kind != USAGE:
+        return decode_fact(data)
+    usage = Usage(
+        org=org, key=sent_key or key, workspace=sent_workspace, model=model, provider=provider, input_tokens=input_tokens,
+        cached_input_tokens=cached, cache_write_tokens=cache_write, output_tokens=output_tokens, reasoning_tokens=reasoning,
+        audio_tokens=audio, images=images, searches=searches, byok=bool(byok), member=member, end_user=end_user,
+        preset=preset, preset_version=preset_version, session=session, tags=None if tags is None else _decode_tags(tags),
+        hold=hold, response_id=response_id, started_us=started_us,
+    )  # fmt: skip
+    command = RecordUsage(
+        source=source, event_id=event_id, digest=b"", time_us=time_us, cost=cost, cost_text=cost_text, upstream=upstream,
+        upstream_text=upstream_text, usage=usage,
+    )  # fmt: skip
+    return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
+
+
+async def append(connection: AsyncConnection, org_ids: Sequence[int], entries: Sequence[Sequence[Entry]]) -> None:
+    """Appends each org's entries and the identities they make known. The primary keys refuse a second writer."""
+    batches = list(zip(org_ids, entries, strict=True))
+    await insert_rows(connection, journal, [row_of(org_id, entry) for org_id, batch in batches for entry in batch])
+    known = [
+        (org_id, entry.command.digest if isinstance(entry, UsageRecorded) else entry.digest, entry.seq)
+        for org_id, batch in batches
+        for entry in batch
+        if isinstance(entry, UsageRecorded | UsageCorrected)
+    ]
+    await insert_rows(connection, known_ids, sorted(known))
+
+
+async def known(connection: AsyncConnection, org_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
+    """Which identities an org's journal holds already, and as which entry."""
+    found: dict[bytes, int] = {}
+    for part in chunks(digests):
+        query = select(known_ids.c.digest, known_ids.c.seq).where(known_ids.c.org_id == org_id, known_ids.c.digest.in_(part))
+        found.update((bytes(digest), seq) for digest, seq in await connection.execute(query))
+    return found
+
+
+async def entries_at(connection: AsyncConnection, org_id: int, org: str, seqs: Iterable[int]) -> dict[int, Entry]:
+    """Entries by their seq; those that are not there are left out."""
+    found: dict[int, Entry] = {}
+    for part in chunks(seqs):
+        query = select(journal).where(journal.c.org_id == org_id, journal.c.seq.in_(part))
+        found.update((row.seq, entry_of(row, org)) for row in await connection.execute(query))
+    return found
+
+
+async def prices(connection: AsyncConnection, org_id: int, seqs: Iterable[int]) -> dict[int, int]:
+    """The price that the latest correction set, for entries that have one; nano-USD."""
+    found: dict[int, int] = {}
+    for part in chunks(seqs):
+        query = select(journal.c.data).where(journal.c.org_id == org_id, journal.c.corrects.in_(part)).order_by(journal.c.seq)
+        for (data,) in await connection.execute(query):
+            correction = decode_fact(data)
+            if isinstance(correction, UsageCorrected):
+                found[correction.corrects] = correction.price
+    return found
+
+
+async def pages(
+    connection: AsyncConnection, org_id: int, org: str, after: int = 0, until: int | None = None
+) -> AsyncIterator[list[Entry]]:
+    """An org's entries after a seq, in sequence, a page at a time. Raises GapError where the sequence has one (J1)."""
+    while until is None or after < until:
+        query = select(journal).where(journal.c.org_id == org_id, journal.c.seq > after).order_by(journal.c.seq).limit(PAGE)
+        rows = (await connection.execute(query)).all()
+        if not rows:
+            return
+        if [row[1] for row in rows] != list(range(after + 1, after + 1 + len(rows))):
+            missing = next(n for n, row in enumerate(rows, after + 1) if row[1] != n)
+            raise GapError(f"org {org}: entry {missing} is missing from the journal")
+        after += len(rows)
+        yield [entry_of(row, org) for row in rows]
+
+
+class GapError(Exception):
+    """The journal's sequence has a hole: an entry was lost or removed."""
+
+
+async def used_since(
+    connection: AsyncConnection, org_id: int, org: str, scopes: Iterable[str], start_us: int, end_us: int, early_us: int
+) -> dict[str, Sum]:
+    """What scopes used at times in `[start_us, end_us)`, read backwards from the journal's end, for a cap by the hour (C5).
+
+    `early_us`: how long before its own time usage may have been recorded (W3), which bounds how far back to read.
+    """
+    sums = {scope: Sum() for scope in scopes}
+    inside: dict[int, UsageRecorded] = {}
+    corrected: list[UsageCorrected] = []
+    before = None
+    while True:
+        query = select(journal).where(journal.c.org_id == org_id).order_by(journal.c.seq.desc()).limit(PAGE)
+        rows = (await connection.execute(query if before is None else query.where(journal.c.seq < before))).all()
+        for row in rows:
+            if row.kind == USAGE and start_us <= row.time_us < end_us:
+                inside[row.seq] = entry_of(row, org)  # type: ignore[assignment]
+            elif row.corrects is not None:
+                corrected.append(decode_fact(row.data))  # type: ignore[arg-type]
+        if len(rows) < PAGE or rows[-1].recorded_us < start_us - early_us:
+            break
+        before = rows[-1].seq
+    parts = [(entry, entry.command.cost or 0, entry.command.cost is None) for entry in inside.values()]
+    for entry, cost, unpriced in parts:
+        usage = entry.command.usage
+        byok = entry.command.upstream or 0 if usage.byok else 0
+        _add(sums, entry, Sum(cost, byok, int(unpriced), 1, usage.input_tokens, usage.output_tokens))
+    for correction in corrected:
+        if correction.corrects in inside:
+            _add(sums, inside[correction.corrects], Sum(spent=correction.cost, unpriced=correction.unpriced))
+    return sums
+
+
+def _add(sums: dict[str, Sum], entry: UsageRecorded, part: Sum) -> None:
+    for scope in (f"key:{entry.key}", f"workspace:{entry.workspace}", "org"):
+        if scope in sums:
+            sums[scope].add(part)
