@@ -4,12 +4,12 @@ parked events."""
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, delete, func, select, tuple_, update
+from sqlalchemy import Row, and_, delete, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..wire.messages import KeyCommand, Message
 from .dialect import insert_rows, upsert_rows
-from .tables import commands, orgs, outbox, parked
+from .tables import commands, confirmations, orgs, outbox, parked
 
 PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED, FAILED, LEFT = "pending", "attempted", "confirmed", "superseded", "failed", "left"
 OPEN = (PENDING, ATTEMPTED)
@@ -53,7 +53,12 @@ async def accept_command(connection: AsyncConnection, org_id: int, command: KeyC
 
 
 class DueCommand(NamedTuple):
-    """A key command that is to be tried now. `unsure`: an earlier attempt's outcome is unknown (K2)."""
+    """A key command that is to be tried now.
+
+    Attributes:
+      mark: the gateway's change mark for our last confirmed pause of the credential, None if there is none.
+      unsure: an earlier attempt at the credential, for this revision or one before, has an unknown outcome (K2).
+    """
 
     org_id: int
     org: str
@@ -62,16 +67,26 @@ class DueCommand(NamedTuple):
     revision: int
     state: str
     attempts: int
+    created_us: int
+    mark: str | None
     unsure: bool
 
 
 async def due_commands(connection: AsyncConnection, now_us: int, limit: int) -> list[DueCommand]:
     """Open commands whose time has come, oldest first."""
-    c = commands.c
-    query = select(c.org_id, orgs.c.org, c.key, c.credential, c.revision, c.state, c.attempts, c.delivery)
-    query = query.join(orgs, orgs.c.org_id == c.org_id).where(c.delivery.in_(OPEN), c.next_us <= now_us)
-    rows = await connection.execute(query.order_by(c.next_us).limit(limit))
-    return [DueCommand(*row[:-1], row.delivery == ATTEMPTED) for row in rows]
+    c, said, lost = commands.c, confirmations.c, commands.alias("lost").c
+    own = and_(said.org_id == c.org_id, said.key == c.key, said.credential == c.credential)
+    unsure = exists().where(
+        lost.org_id == c.org_id, lost.credential == c.credential, lost.attempted_us.is_not(None),
+        lost.confirmed_us.is_(None), lost.delivery.in_((ATTEMPTED, SUPERSEDED)), lost.revision <= c.revision,
+        lost.revision > func.coalesce(said.revision, 0),
+    )  # fmt: skip
+    query = select(
+        c.org_id, orgs.c.org, c.key, c.credential, c.revision, c.state, c.attempts, c.created_us, said.mark, unsure
+    )  # fmt: skip
+    query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
+    rows = await connection.execute(query.where(c.delivery.in_(OPEN), c.next_us <= now_us).order_by(c.next_us).limit(limit))
+    return [DueCommand(*row[:-1], bool(row[-1])) for row in rows]
 
 
 async def mark_command(connection: AsyncConnection, command: DueCommand, **values: Any) -> bool:

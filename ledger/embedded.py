@@ -1,0 +1,53 @@
+"""Owns the pipeline inside `ledger serve`: pulse, relay and key agent as loops beside the API, with tables where the topics
+are. Each loop survives what it meets: it says so, waits, and goes on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from .agent import agent_once
+from .gateways.gateway import Gateway
+from .pulse import pulse_once
+from .relay import relay_once
+from .service import Service
+
+IDLE_S = 0.25
+LONGEST_WAIT_S = 5.0
+
+log = structlog.get_logger()
+
+
+async def run(service: Service, gateway: Gateway | None) -> None:
+    """Runs until cancelled."""
+    accepted = asyncio.Event()
+
+    async def relay() -> int:
+        handed = await relay_once(service)
+        if handed:
+            accepted.set()
+        return handed
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_loop("pulse", lambda: pulse_once(service), asyncio.Event()))
+        group.create_task(_loop("relay", relay, service.news))
+        if gateway is not None:
+            group.create_task(_loop("agent", lambda: agent_once(service, gateway), accepted))
+
+
+async def _loop(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event) -> None:
+    """Repeats a step: at once while it finds work, else when woken or after a short while (others may write too)."""
+    wait_s = IDLE_S
+    while True:
+        wake.clear()
+        try:
+            found = await step()
+            wait_s = IDLE_S
+        except Exception as error:
+            log.warning("loop_failed", loop=name, error=type(error).__name__, why=str(error)[:300], again_in_s=wait_s)
+            found, wait_s = 0, min(wait_s * 2, LONGEST_WAIT_S)
+        if not found:
+            try:
+                await asyncio.wait_for(wake.wait(), wait_s)
+            except TimeoutError:
+                pass

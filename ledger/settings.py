@@ -1,0 +1,81 @@
+"""Owns the settings: environment variables with the prefix LEDGER_, or a `.env` file, read once and handed down.
+
+A malformed or misspelt one stops the start with a message that names it. What Kubernetes injects for a Service that is
+called `ledger` is not taken for ours.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+PREFIX = "LEDGER_"
+_FROM_KUBERNETES = re.compile(r"LEDGER_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Each also as `…_FILE`, the path of a file that holds the value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: str = Field("sqlite:///ledger.db", description="where the books are kept: sqlite:///… or postgresql://…")
+    read_database_url: str | None = Field(None, description="a replica that answers reports")
+    listen: str = Field("127.0.0.1:8080", description="HOST:PORT of the HTTP API")
+    metrics_listen: str = Field("127.0.0.1", description="address of the metrics port")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="port of /metrics; 0 for none")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    admin_token: str | None = Field(None, min_length=16, description="the first access token; used at the first start only")
+    declared_orgs_only: bool = Field(False, description="park usage of orgs that nobody opened, instead of opening them")
+    gateway_url: str | None = Field(None, pattern="^https?://", description="gateway that is told to pause, resume and revoke keys")
+    gateway_token: str | None = Field(None, description="bearer token for that gateway")
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080")
+        return listen
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class SettingsError(Exception):
+    """What is wrong with which setting, a line each."""
+
+
+def read_settings(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Settings:
+    """Settings from the environment, then a `.env` file, then defaults. Raises SettingsError."""
+    given = {name: value for name, value in dotenv_values(dotenv).items() if value is not None} if dotenv.is_file() else {}
+    given |= {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    values: dict[str, str] = {}
+    wrong: list[str] = []
+    for name, value in given.items():
+        if not name.startswith(PREFIX) or _FROM_KUBERNETES.fullmatch(name):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field in Settings.model_fields:
+            values[field] = value
+        elif field.endswith("_file") and field[:-5] in Settings.model_fields:
+            try:
+                values[field[:-5]] = Path(value).read_text().strip()
+            except OSError as error:
+                wrong.append(f"{name}: {value} can't be read: {error.strerror}")
+        else:
+            near = difflib.get_close_matches(field, Settings.model_fields, 1)
+            wrong.append(f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""))
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        wrong += [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        settings = None
+    if wrong or settings is None:
+        raise SettingsError("\n".join(wrong))
+    return settings
