@@ -23,11 +23,20 @@ class Metrics:
         self.unpriced = Counter("ledger_unpriced_calls_total", "Calls booked without a price (count).", registry=r)
         self.late = Counter("ledger_late_events_total", "Usage booked more than an hour after its own time (count).", registry=r)
         self.strangers = Counter("ledger_unknown_keys_total", "Keys that registered themselves by their usage (count).", registry=r)
-        self.mismatches = Counter("ledger_workspace_mismatches_total", "Events that claimed another workspace than their key's (count).", registry=r)
+        self.mismatches = Counter(
+            "ledger_workspace_mismatches_total", "Events that claimed another workspace than their key's (count).", registry=r
+        )
         self.breaches = Counter("ledger_breaches_total", "Breaches opened (count).", ["action", "enforce"], registry=r)
         self.batch_seconds = Histogram("ledger_batch_seconds", "Time to book one batch (seconds).", buckets=_LATENCY_S, registry=r)
-        self.batch_size = Histogram("ledger_batch_entries", "Entries in one batch (count).", buckets=(1, 10, 100, 500, 1000, 5000, 20000), registry=r)
-        self.confirm_seconds = Histogram("ledger_breach_to_confirmed_seconds", "From a key command's entry to the gateway's confirmation (seconds).", buckets=_LATENCY_S, registry=r)
+        self.batch_size = Histogram(
+            "ledger_batch_entries", "Entries in one batch (count).", buckets=(1, 10, 100, 500, 1000, 5000, 20000), registry=r
+        )
+        self.confirm_seconds = Histogram(
+            "ledger_breach_to_confirmed_seconds",
+            "From a key command's entry to the gateway's confirmation (seconds).",
+            buckets=_LATENCY_S,
+            registry=r,
+        )
         self.failures = Counter("ledger_command_failures_total", "Attempts of key commands that failed (count).", ["final"], registry=r)
         self.outbox_depth = Gauge("ledger_outbox_messages", "Messages waiting in the outbox (count).", registry=r)
         self.open_breaches = Gauge("ledger_open_breaches", "Breaches open now (count).", registry=r)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .core.batch import Found, Outcome
 from .core.books import Books
 from .core.commands import Command, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
-from .core.entries import Entry, UsageCorrected
+from .core.entries import Entry
 from .core.execute import AHEAD_US, execute
 from .core.needs import needs
 from .core.window import Period, window_at
@@ -142,9 +142,7 @@ async def _find(connection: AsyncConnection, org_id: int, books: Books, commands
     if missing.hours is not None:
         scopes, zone = missing.hours
         hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
-        found.hours = await journal.used_since(
-            connection, org_id, books.org, scopes, hour.start_us, hour.end_us, AHEAD_US
-        )
+        found.hours = await journal.used_since(connection, org_id, books.org, scopes, hour.start_us, hour.end_us, AHEAD_US)
     return found
 
 
@@ -152,10 +150,7 @@ async def append(connection: AsyncConnection, outcomes: Sequence[tuple[int, Book
     """Step 4: entries to the journal, identities made known, messages to the outbox."""
     await journal.append(connection, [org_id for org_id, _, _ in outcomes], [outcome.entries for _, _, outcome in outcomes])
     messages = [
-        (org_id, message)
-        for org_id, books, outcome in outcomes
-        for entry in outcome.entries
-        for message in messages_of(books.org, entry)
+        (org_id, message) for org_id, books, outcome in outcomes for entry in outcome.entries for message in messages_of(books.org, entry)
     ]
     await outbox.put(connection, messages)
 

@@ -28,9 +28,7 @@ class Service:
       news: set after every commit that put messages in the outbox or commands in the inbox.
     """
 
-    def __init__(
-        self, database: Database, metrics: Metrics, clock: Clock = system_clock, *, declared_only: bool = False
-    ) -> None:
+    def __init__(self, database: Database, metrics: Metrics, clock: Clock = system_clock, *, declared_only: bool = False) -> None:
         self.database = database
         self.metrics = metrics
         self.clock = clock
@@ -78,9 +76,7 @@ class Service:
 
     async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = ()) -> Booked:
         with self.metrics.batch_seconds.time():
-            return await record(
-                self.database, self._shelf, commands, self.clock(), orgs=orgs, declared_only=self.declared_only
-            )
+            return await record(self.database, self._shelf, commands, self.clock(), orgs=orgs, declared_only=self.declared_only)
 
     def _tell(self, booked: Booked) -> None:
         self.metrics.count(booked)

@@ -39,7 +39,8 @@ class Books:
     """Balances, caps, key states and breaches of one org, as of entry `seq`.
 
     Attributes:
-      breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones. ordinals: the last one used by each cap id, for ever (C3).
+      breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones.
+      ordinals: the last one used by each cap id, for ever (C3).
       waits: by cap id, the keys that wait for a person's resume.
       latest_us: the latest time of any usage; it may be ahead of `recorded_us` (W3 lets a clock be minutes fast).
       members, aliases, names, caps_at: indexes over the rest.
@@ -227,4 +228,3 @@ class Books:
         if key.alias_of is not None and (before is None or before.alias_of is None):
             self.aliases.setdefault(key.alias_of, []).append(key.key_id)
         self.changed["key", key.key_id] = None
-

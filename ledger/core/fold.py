@@ -78,7 +78,8 @@ def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, S
         books.book(scope, day, hour_us, part)
     last = run[-1]
     books.seq, books.recorded_us = last.seq, last.recorded_us
-    books.latest_us = max(books.latest_us, max(entry.command.time_us for entry in run))
+    latest_us = max(entry.command.time_us for entry in run)
+    books.latest_us = max(books.latest_us, latest_us)
 
 
 def _org_opened(books: Books, entry: e.OrgOpened) -> None:

@@ -16,9 +16,7 @@ from .window import Window, window_at
 Emit = Callable[..., None]
 
 
-def settle(
-    books: Books, now_us: int, scopes: Iterable[str], emit: Emit, entry: int | None = None, keys: Iterable[str] = ()
-) -> None:
+def settle(books: Books, now_us: int, scopes: Iterable[str], emit: Emit, entry: int | None = None, keys: Iterable[str] = ()) -> None:
     """Brings breaches and key states in line with the levels of these scopes' caps.
 
     `emit(kind_of_entry, **fields)` journals and folds. `entry` is the seq that moved the levels, if one did; `keys`

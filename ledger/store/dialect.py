@@ -77,10 +77,8 @@ async def lock_orgs(connection: AsyncConnection, orgs: Iterable[str]) -> None:
     """Until the transaction ends, nobody else books for these orgs."""
     if is_postgres(connection):
         # Sorted by what is locked, not by name: two names could share a hash.
-        await connection.execute(
-            text("SELECT pg_advisory_xact_lock(h) FROM (SELECT DISTINCT hashtextextended(o, 0) h FROM unnest(CAST(:orgs AS text[])) o ORDER BY h) x"),
-            {"orgs": list(orgs)},
-        )
+        locks = "SELECT DISTINCT hashtextextended(org, 0) AS lock FROM unnest(CAST(:orgs AS text[])) AS org ORDER BY lock"
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock(lock) FROM ({locks}) AS locks"), {"orgs": list(orgs)})
 
 
 async def claim(connection: AsyncConnection, name: str) -> bool:
@@ -101,7 +99,7 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
         await driver.copy_records_to_table(table.name, records=rows, columns=names)
     else:
         marks = ",".join("?" * len(names))
-        await driver.executemany(f'INSERT INTO {table.name} VALUES ({marks})', rows)
+        await driver.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
 
 
 async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

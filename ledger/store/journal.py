@@ -112,9 +112,7 @@ async def prices(connection: AsyncConnection, org_id: int, seqs: Iterable[int]) 
     return found
 
 
-async def pages(
-    connection: AsyncConnection, org_id: int, org: str, after: int = 0, until: int | None = None
-) -> AsyncIterator[list[Entry]]:
+async def pages(connection: AsyncConnection, org_id: int, org: str, after: int = 0, until: int | None = None) -> AsyncIterator[list[Entry]]:
     """An org's entries after a seq, in sequence, a page at a time. Raises GapError where the sequence has one (J1)."""
     while until is None or after < until:
         query = select(journal).where(journal.c.org_id == org_id, journal.c.seq > after).order_by(journal.c.seq).limit(PAGE)

@@ -21,7 +21,11 @@ from sqlalchemy import (
 )
 
 metadata = MetaData(
-    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
 )
 # SQLite's STRICT tables know INTEGER, TEXT and BLOB only.
 Big = BigInteger().with_variant(Integer(), "sqlite")
@@ -31,9 +35,7 @@ Bytes = LargeBinary()
 
 
 def _table(name: str, *columns: Column[object], key: tuple[str, ...], indexes: tuple[Index, ...] = (), rowid: bool = True) -> Table:
-    return Table(
-        name, metadata, *columns, PrimaryKeyConstraint(*key), *indexes, sqlite_strict=True, sqlite_with_rowid=rowid
-    )
+    return Table(name, metadata, *columns, PrimaryKeyConstraint(*key), *indexes, sqlite_strict=True, sqlite_with_rowid=rowid)
 
 
 def _big(name: str, *, null: bool = False) -> Column[object]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from ..core.commands import Reason, RecordUsage, Rejected, Usage
+from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
 from .secrets import may_hold_secret, redact
@@ -102,7 +102,9 @@ def split_events(body: bytes, content_type: str) -> list[msgspec.Raw] | list[byt
 
 def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
     """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body) in structured form."""
-    attributes = {name: unquote(headers[f"ce-{name}"]) for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers}
+    attributes = {
+        name: unquote(headers[f"ce-{name}"]) for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers
+    }
     head = msgspec.json.encode(attributes)[:-1]
     return head + (b"," if attributes else b"") + b'"data":' + (body or b"null") + b"}"
 

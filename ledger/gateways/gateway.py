@@ -1,0 +1,44 @@
+"""Owns what a gateway must be able to do for us: read a key's state, pause, resume and revoke it."""
+
+from typing import Protocol
+
+import msgspec
+
+
+class GatewayKey(msgspec.Struct, frozen=True):
+    """A key as its gateway has it: `active`, `paused` or `revoked`, and the gateway's own change mark (K2)."""
+
+    state: str
+    mark: str | None
+
+
+class GatewayUnavailable(Exception):
+    """No answer, or not now: the outcome is unknown, and trying again may help."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class GatewayRefused(Exception):
+    """The gateway said no for good; the message says what to do about it."""
+
+
+class Gateway(Protocol):
+    """One vendor's keys. Every call may raise GatewayUnavailable or GatewayRefused; each may be repeated safely."""
+
+    async def read(self, org: str, credential: str) -> GatewayKey | None:
+        """The key as it is; None if the gateway does not know it."""
+        ...
+
+    async def pause(self, org: str, credential: str, revision: int) -> GatewayKey:
+        """Stops the key; as it is afterwards."""
+        ...
+
+    async def resume(self, org: str, credential: str, revision: int) -> GatewayKey:
+        """Lets the key work again; as it is afterwards."""
+        ...
+
+    async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
+        """Ends the key for good; as it is afterwards."""
+        ...

@@ -1,0 +1,78 @@
+"""Databases for the tests: every test that asks for one runs on SQLite and on a real PostgreSQL."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.store.dialect import Database, connect
+from ledger.store.schema import migrate
+from tests.servers.postgres import NoPostgres, Server, running_postgres
+
+LEFT_OUT: list[str] = []
+USED: list[str] = []
+
+
+async def _migrate(url: str) -> None:
+    database = connect(url)
+    async with database.writer.begin() as connection:
+        await migrate(connection)
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    try:
+        with running_postgres() as server:
+            USED.append(f"PostgreSQL from {server.how}")
+            yield server
+    except NoPostgres as error:
+        LEFT_OUT.append(str(error))
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"left out, which CI does not allow: {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Server) -> str:
+    url = postgres.create_database()
+    asyncio.run(_migrate(url))
+    return url.rsplit("/", 1)[1]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "ledger.db"
+    asyncio.run(_migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh database with the schema at head, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "ledger.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+    else:
+        server: Server = request.getfixturevalue("postgres")
+        url = server.create_database(request.getfixturevalue("postgres_template"))
+        yield url
+        server.drop_database(url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = connect(database_url)
+    yield database
+    await database.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for used in USED:
+        terminalreporter.write_line(f"used: {used}")
+    for left in LEFT_OUT:
+        terminalreporter.write_line(f"LEFT OUT: {left}", red=True)
