@@ -124,8 +124,8 @@ class Scenario:
 
     async def spent(self, scope: str, window: str, amount: str, extras: str = "") -> None:
         period, _, day = window.partition(" ")
-        noon = self.time(f"{day}T12:00") if day else self.now_us or 0
-        start = window_at(Period(period), self.time(day) if "T" in day else noon, self.zone).start
+        when = self.now_us or 0 if not day else self.time(day if "T" in day else f"{day}T12:00")
+        start = window_at(Period(period), when, self.zone).start
         used = await self.driver.used(scope, Period(period), start)
         self.same(amount, usd_text(used.spent))
         for part in extras.split():
