@@ -219,6 +219,8 @@ def _key_released(books: Books, entry: e.KeyReleased) -> None:
 
 def _stop_waiting(books: Books, cap_id: str, key: str) -> None:
     books.waits[cap_id].discard(key)
+    if not books.waits[cap_id]:
+        del books.waits[cap_id]
     books.changed["wait", (cap_id, key)] = None
 
 

@@ -100,7 +100,8 @@ class StoreDriver:
     async def verify(self) -> None:
         async with self.database.reader.begin() as connection:
             for org, (org_id, _) in (await projections.heads(connection, [self.org], open_new=False)).items():
-                assert await verify(connection, org_id, org, lambda _: None) is None
+                difference = await verify(connection, org_id, org, lambda _: None)
+                assert difference is None, difference
 
     async def books(self) -> tuple[int, Books]:
         async with self.database.reader.begin() as connection:
