@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, func, select, tuple_, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,8 +38,12 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
     return found
 
 
-async def load(connection: AsyncConnection, orgs: Mapping[str, int]) -> dict[str, Books]:
-    """The books of orgs (name → id) as saved, without their sums."""
+Where = Mapping[Table, ColumnElement[bool]]
+
+
+async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where | None = None) -> dict[str, Books]:
+    """The books of orgs (name → id) as saved, without their sums. `only`: the rows of some tables that are wanted."""
+    only = only or {}
     shelf = {org_id: Books(org, complete=False) for org, org_id in orgs.items()}
     for part in chunks(shelf):
         for row in await connection.execute(select(t.orgs).where(t.orgs.c.org_id.in_(part))):
@@ -50,6 +54,8 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int]) -> dict[str
             query = select(table).where(table.c.org_id.in_(part))
             if table is t.breaches:
                 query = query.where(t.breaches.c.closed_us.is_(None))
+            if table in only:
+                query = query.where(only[table])
             for row in await connection.execute(query.order_by(*table.primary_key.columns)):
                 read(shelf[row.org_id], row)
         last = func.max(t.breaches.c.ordinal)

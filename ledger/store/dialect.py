@@ -4,7 +4,8 @@ SQLite: one writer, WAL, `synchronous=FULL`, a transaction takes the write lock 
 per org, taken first and in sorted order, so that two batches can't wait for each other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, event, func, select, text
@@ -19,6 +20,15 @@ class Database(NamedTuple):
 
     writer: AsyncEngine
     reader: AsyncEngine
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A connection whose reads all see one moment."""
+        async with self.reader.connect() as connection:
+            if is_postgres(connection):
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            async with connection.begin():
+                yield connection
 
     async def close(self) -> None:
         """Gives all connections back."""

@@ -100,3 +100,10 @@ async def mark_command(connection: AsyncConnection, command: DueCommand, **value
 async def park(connection: AsyncConnection, rows: Iterable[tuple[str, bytes, str, int, str]]) -> None:
     """Keeps events as parsed: (org, digest, reason, received_us, JSON). They can be sent again (W3, S3)."""
     await upsert_rows(connection, parked, list({row[:2]: row for row in rows}.values()))
+
+
+async def confirm(connection: AsyncConnection, org_id: int, credential: str, revision: int, now_us: int) -> None:
+    """Notes that a gateway which acts by itself has carried a command out."""
+    c = commands.c
+    query = update(commands).where(c.org_id == org_id, c.credential == credential, c.revision == revision, c.delivery.in_(OPEN))
+    await connection.execute(query.values(delivery=CONFIRMED, confirmed_us=now_us, error=None))

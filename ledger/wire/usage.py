@@ -100,6 +100,19 @@ def split_events(body: bytes, content_type: str) -> list[msgspec.Raw] | list[byt
     return events
 
 
+def whole_event(body: bytes) -> bytes:
+    """A body that is to be one event. Raises EnvelopeError where it is not a JSON object at all."""
+    try:
+        _decode_identity(body)
+    except msgspec.ValidationError:
+        raise EnvelopeError("the body is not a JSON object: an event") from None
+    except RecursionError:
+        raise EnvelopeError(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EnvelopeError(f"the body is not JSON: {_plain(error)}") from None
+    return body
+
+
 def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
     """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body) in structured form."""
     attributes = {

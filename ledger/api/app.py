@@ -1,0 +1,51 @@
+"""Owns the composition of the HTTP API: routes, errors, bounds, documentation that works without the internet."""
+
+import asyncio
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from sqlalchemy import text
+
+from .. import __version__
+from ..service import Service
+from ..store.schema import is_current
+from . import orgs, policies, problems, reading, usage
+from .auth import Gate
+from .bounds import Bounds
+
+READY_WITHIN_S = 2.0
+
+
+def build_app(service: Service) -> FastAPI:
+    """The API over a service. Nothing is opened here."""
+    app: FastAPI = FastAPIOffline(
+        title="Spend ledger for LLM usage", version=__version__, redoc_url=None,
+        description="Usage goes in, the books are exact, a capped key is paused.",
+    )  # fmt: skip
+    app.state.service = service
+    app.state.gate = Gate(service)
+    problems.install(app)
+    for router in (usage.router, orgs.router, policies.router, reading.router):
+        app.include_router(router)
+    app.add_middleware(Bounds)  # type: ignore[arg-type]
+    app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])
+    app.add_api_route("/readyz", readyz, tags=["health"], methods=["GET"], responses={503: {"model": problems.ProblemDocument}})
+    return app
+
+
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+async def readyz(request: Request) -> JSONResponse:
+    """Whether requests can be served; why not, in words."""
+    try:
+        async with asyncio.timeout(READY_WITHIN_S), request.app.state.service.database.reader.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            if not await is_current(connection):
+                return problems.answer(503, "the database's schema is not this version's: run `ledger migrate`")
+    except Exception as error:
+        return problems.answer(503, f"the database does not answer: {type(error).__name__}")
+    return JSONResponse({"status": "ready"})

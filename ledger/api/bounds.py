@@ -1,0 +1,86 @@
+"""Owns the bounds of a request before any route sees it (T4): its path as sent, and how long its body may be."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import Problem, answer
+
+MOST_BODY = 1024 * 1024
+MOST_USAGE_BODY = 16 * 1024 * 1024
+MOST_DISCARDED = 256 * 1024 * 1024
+MOST_DISCARD_S = 30
+
+
+class Bounds:
+    """ASGI middleware: routes see the undecoded path (ids may contain slashes) and never more body than is allowed.
+
+    A body that is too long is read and thrown away, up to a bound, so that its sender gets the answer and not a broken pipe.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        raw = scope.get("raw_path") or scope["path"].encode()
+        scope["path"] = raw.partition(b"?")[0].decode("latin-1")
+        most = MOST_USAGE_BODY if scope["path"] == "/v1/usage" else MOST_BODY
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > most:
+            await self._refuse(scope, receive, send, most)
+            return
+        read = 0
+
+        async def bounded() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                await _discard(receive, message)
+                raise _too_long(most)
+            return message
+
+        await self.app(scope, bounded, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        await _discard(receive, {"more_body": True})
+        problem = _too_long(most)
+        await answer(problem.status, problem.detail, headers={"Connection": "close"})(scope, receive, send)
+
+
+def _too_long(most: int) -> Problem:
+    return Problem(413, f"the body is longer than {most} bytes: send fewer events at a time")
+
+
+async def _discard(receive: Receive, message: Message) -> None:
+    thrown = 0
+    try:
+        async with asyncio.timeout(MOST_DISCARD_S):
+            while message.get("more_body") and thrown < MOST_DISCARDED:
+                message = await receive()
+                thrown += len(message.get("body", b""))
+    except TimeoutError:
+        return
+
+
+async def inflated(chunks: AsyncIterator[bytes], most: int) -> bytes:
+    """A gzip body as it was before, within the same bound. Raises Problem."""
+    unpacker, parts, size = zlib.decompressobj(31), [], 0
+    try:
+        async for chunk in chunks:
+            part = unpacker.decompress(chunk, most + 1 - size)
+            size += len(part)
+            parts.append(part)
+            if size > most:
+                raise _too_long(most)
+    except zlib.error:
+        raise Problem(400, "the body is not gzip, as its Content-Encoding says") from None
+    if not unpacker.eof:
+        raise Problem(400, "the gzip body is cut short")
+    return b"".join(parts)

@@ -1,0 +1,112 @@
+"""Owns errors as RFC 9457 problem documents that name the field. No answer ever carries a stack trace or a sent value."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from ..core.commands import Reason, Result, Status
+
+log = structlog.get_logger()
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "2"
+_OF_REASON = {Reason.NOT_FOUND: 404, Reason.CONFLICT: 409, Reason.STALE_VERSION: 412}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    field: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `errors` names each field that is wrong."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] = []
+
+
+class Problem(Exception):
+    """Raised by a route to answer with a problem document."""
+
+    def __init__(self, status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+        self.faults = [Fault(field=field, detail=detail)] if field else []
+
+
+def answer(status: int, detail: str, faults: Sequence[Fault] = (), headers: dict[str, str] | None = None) -> JSONResponse:
+    """A problem document as a response."""
+    document = ProblemDocument(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(faults))
+    return JSONResponse(document.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def accept(result: Result) -> Result:
+    """The result of an order, or its refusal raised as a Problem."""
+    if result.status is Status.REJECTED:
+        detail = result.detail or str(result.reason)
+        field = detail.partition(":")[0] if result.reason is Reason.MALFORMED and ":" in detail else None
+        raise Problem(_OF_REASON.get(result.reason or Reason.MALFORMED, 422), detail, field)
+    return result
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem document."""
+
+    @app.exception_handler(Problem)
+    async def _(_: Request, problem: Problem) -> JSONResponse:
+        return answer(problem.status, problem.detail, problem.faults, problem.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [Fault(field=_field(fault), detail=_detail(fault)) for fault in error.errors()]
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            return answer(400, "the body is not JSON", faults)
+        return answer(422, "; ".join(f"{fault.field}: {fault.detail}" for fault in faults[:5]), faults)
+
+    @app.exception_handler(HTTPException)
+    async def _(_: Request, error: HTTPException) -> JSONResponse:
+        return answer(error.status_code, str(error.detail), (), dict(error.headers or {}))
+
+    @app.exception_handler(DBAPIError)
+    @app.exception_handler(PoolTimeout)
+    @app.exception_handler(OSError)
+    async def _(_: Request, error: Exception) -> JSONResponse:
+        log.warning("database_unavailable", error=type(error).__name__)
+        return answer(503, "the database does not answer: nothing was recorded, try again", (), {"Retry-After": RETRY_AFTER_S})
+
+    @app.exception_handler(Exception)
+    async def _(_: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected", error=type(error).__name__, exc_info=error)
+        return answer(500, "something went wrong here; it was logged")
+
+
+def _field(fault: dict[str, Any]) -> str:
+    where = [str(part) for part in fault["loc"]]
+    return ".".join(where[1:] if where[0] in ("body", "query", "path", "header") and len(where) > 1 else where)
+
+
+def _detail(fault: dict[str, Any]) -> str:
+    message: str = fault["msg"]
+    return message.removeprefix("Value error, ")
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+    for status in (400, 401, 403, 404, 413, 422, 503)
+}
+CHANGES: dict[int | str, dict[str, Any]] = RESPONSES | {
+    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}} for status in (409, 412)
+}

@@ -1,0 +1,166 @@
+"""Owns what is only read over HTTP: balances, breaches, commands, entries and explanations; and a gateway's confirmation."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core import commands as c
+from ..core.window import Period
+from ..store import explain, outbox, reports
+from ..store import tables as t
+from ..store.tokens import Token
+from . import models as m
+from .auth import Admin, OrgReader, Reader
+from .problems import CHANGES, RESPONSES, Problem, accept
+from .values import Cursor, ExactRoute, Limit, Moment, OrgId, PathId, Scope, decode_cursor, encode_cursor
+
+router = APIRouter(route_class=ExactRoute)
+
+
+@asynccontextmanager
+async def snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
+    """A connection whose reads are of one moment."""
+    async with request.app.state.service.database.snapshot() as connection:
+        yield connection
+
+
+async def found(connection: AsyncConnection, org: str) -> reports.Head:
+    """The org. Raises Problem 404."""
+    head = await reports.head(connection, org)
+    if head is None:
+        raise Problem(404, f"there is no org {org!r}: it opens with its first usage, or PUT it")
+    return head
+
+
+async def _own(connection: AsyncConnection, head: reports.Head, caller: Token, scopes: list[str]) -> None:
+    """A token for one workspace sees that workspace and its keys (T1)."""
+    if caller.workspace is None or caller.may("admin"):
+        return
+    mine = set(await reports.page(connection, head, t.keys, "key_id", "", 10**6, t.keys.c.workspace == caller.workspace))
+    for scope in scopes:
+        if scope != f"workspace:{caller.workspace}" and not (scope.startswith("key:") and scope[4:] in mine):
+            raise Problem(403, "this token reads one workspace only")
+
+
+@router.get("/v1/orgs/{org}/balances", tags=["balances"], responses=RESPONSES)
+async def get_balances(
+    request: Request, org: OrgId, caller: Reader,
+    scope: Annotated[list[Scope] | None, Query(max_length=1000, description="default: the org, its workspaces and keys")] = None,
+    period: Annotated[list[Period] | None, Query(description="default: day")] = None,
+    at: Annotated[Moment | None, Query(description="default: now")] = None,
+    limit: Limit = 100, cursor: Cursor = None,
+) -> m.Balances:  # fmt: skip
+    """What scopes spent in the windows that contain a moment, what their caps leave, and the seq it is true for."""
+    at_us = request.app.state.service.clock() if at is None else at
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+        scopes, more = (list(dict.fromkeys(scope)), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
+        await _own(connection, head, caller, scopes)
+        shown = await reports.balances(connection, head, scopes, list(dict.fromkeys(period or [Period.DAY])), max(at_us, head.recorded_us) if at is None else at_us)
+    stands = reports.org_json(head)
+    return m.Balances.model_validate({"seq": head.seq, "recorded_at": stands["recorded_at"], "balances": shown, "cursor": more})
+
+
+async def _all_scopes(
+    connection: AsyncConnection, head: reports.Head, caller: Token, cursor: str | None, limit: int
+) -> tuple[list[str], str | None]:
+    """The org, then its workspaces, then its keys."""
+    after = decode_cursor(cursor, str)
+    one = caller.workspace if not caller.may("admin") else None
+    scopes: list[str] = []
+    if after is None:
+        homes = [one] if one is not None else await reports.page(connection, head, t.workspaces, "workspace_id", "", 10**6)
+        scopes = [*([] if one is not None else ["org"]), *(f"workspace:{home}" for home in homes)]
+    where = [t.keys.c.workspace == one] if one is not None else []
+    keys = await reports.page(connection, head, t.keys, "key_id", after or "", limit, *where)
+    return [*scopes, *(f"key:{key}" for key in keys)], encode_cursor(keys[-1]) if len(keys) == limit else None
+
+
+@router.get("/v1/orgs/{org}/breaches", tags=["breaches"], responses=RESPONSES)
+async def get_breaches(
+    request: Request, org: OrgId, caller: Reader, open: bool = False, cap: str | None = None, scope: Scope | None = None,
+    limit: Limit = 100, cursor: Cursor = None,
+) -> m.Breaches:  # fmt: skip
+    """Breaches, newest first."""
+    place = decode_cursor(cursor, (int, str, int))
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+        scopes = [scope] if scope else None
+        if caller.workspace is not None and not caller.may("admin"):
+            scopes = scopes or (await _all_scopes(connection, head, caller, None, 10**5))[0]
+            await _own(connection, head, caller, scopes)
+        before = None if place is None else (place[0], place[1], place[2])
+        shown = await reports.breaches(connection, head, before=before, limit=limit, open_only=open, cap=cap, scopes=scopes)
+    last = shown[-1] if len(shown) == limit else None
+    more = None if last is None else encode_cursor([last["opened_us"], last["cap"], last["ordinal"]])
+    return m.Breaches.model_validate({"breaches": shown, "cursor": more})
+
+
+@router.get("/v1/orgs/{org}/commands", tags=["commands"], responses=RESPONSES)
+async def get_commands(
+    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: str | None = None, limit: Limit = 100
+) -> m.KeyCommands:
+    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3)."""
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+        shown = await reports.commands(connection, head, limit=limit, delivery=delivery, keys=None if key is None else [key])
+    return m.KeyCommands.model_validate({"commands": shown})
+
+
+@router.post("/v1/orgs/{org}/commands/{command}/confirm", tags=["commands"], responses=CHANGES)
+async def confirm_command(request: Request, org: OrgId, command: PathId, body: m.ConfirmGiven, caller: Admin) -> m.KeyCommand:
+    """A gateway that acts by itself says that it has carried a command out."""
+    service = request.app.state.service
+    revision, _, credential = command.partition(":")
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+        known = [row for row in await reports.commands(connection, head, limit=10**6) if row["id"] == command]
+    if not known or not revision.isdigit():
+        raise Problem(404, "there is no such command")
+    order = c.ConfirmCommand(
+        org=org, by=caller.name, key=known[0]["key"], credential=credential, revision=int(revision), state=body.state, mark=body.mark
+    )
+    accept((await service.record([order]))[0])
+    async with service.database.writer.begin() as connection:
+        await outbox.confirm(connection, head.org_id, credential, int(revision), service.clock())
+    async with snapshot(request) as connection:
+        rows = await reports.commands(connection, head, limit=10**6, keys=[known[0]["key"]])
+    return m.KeyCommand.model_validate(next(row for row in rows if row["id"] == command))
+
+
+@router.get("/v1/orgs/{org}/entries", tags=["entries"], responses=RESPONSES)
+async def get_entries(
+    request: Request, org: OrgId, caller: OrgReader, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Limit = 100
+) -> m.Entries:
+    """The journal, in its gapless sequence (J1)."""
+    async with snapshot(request) as connection:
+        return m.Entries(entries=await reports.entries(connection, await found(connection, org), after, limit))
+
+
+@router.get("/v1/orgs/{org}/explain", tags=["explain"], responses=RESPONSES)
+async def get_explanation(
+    request: Request, org: OrgId, caller: OrgReader,
+    scope: Scope | None = None,
+    breach: Annotated[str | None, Query(description="CAP/ORDINAL")] = None,
+    period: Period | None = None,
+    at: Moment | None = None,
+) -> m.Explanation:  # fmt: skip
+    """A key's state (`scope=key:ID`), a balance (`scope` and `period`), or a breach, down to the entries (J6)."""
+    now_us = request.app.state.service.clock()
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+        facts: dict[str, Any] | None
+        if breach is not None:
+            facts = await explain.breach(connection, head, breach)
+        elif scope is not None and period is not None:
+            facts = await explain.balance(connection, head, scope, period, at if at is not None else max(now_us, head.recorded_us))
+        elif scope is not None and scope.startswith("key:"):
+            facts = await explain.key(connection, head, scope[4:], now_us)
+        else:
+            raise Problem(422, "say scope=key:ID, scope and period, or breach=CAP/ORDINAL", "scope")
+    if facts is None:
+        raise Problem(404, "there is nothing of that name to explain")
+    return m.Explanation(about=breach or scope or "", facts=facts)

@@ -1,0 +1,149 @@
+"""Owns `POST /v1/usage`: raw bytes to commands to one status per event, in order. What was answered is on disk.
+
+A fault of the envelope refuses the whole body; a fault of one event is `rejected` in its place, and its neighbours are
+recorded (T4).
+"""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
+from ..store.tokens import Token
+from ..wire.secrets import may_hold_secret
+from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, whole_event
+from .auth import Caller, allow
+from .bounds import MOST_USAGE_BODY, inflated
+from .problems import RESPONSES, Problem
+
+router = APIRouter(tags=["usage"])
+ONE, BATCH, LINES, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/json"
+_encode = msgspec.json.Encoder().encode
+
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["specversion", "type", "source", "id", "time", "data"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "type": {"const": "llm.usage.v1"},
+        "source": {"type": "string", "maxLength": 512},
+        "id": {"type": "string", "maxLength": 512, "description": "with `source`, the event's identity: sent again, it is a duplicate"},
+        "time": {"type": "string", "format": "date-time", "description": "when the call ended"},
+        "data": {
+            "type": "object",
+            "required": ["key"],
+            "properties": {
+                "org": {"type": "string", "description": "the token's own org stands in for a missing one"},
+                "key": {"type": "string", "maxLength": 128, "description": "a key's id, or a credential of it"},
+                "workspace": {"type": "string"},
+                "model": {"type": "string"},
+                "input_tokens": {"type": "integer", "minimum": 0},
+                "output_tokens": {"type": "integer", "minimum": 0},
+                "cost_usd": {"type": ["string", "number", "null"], "description": "US dollars; missing: the call is unpriced"},
+                "upstream_cost_usd": {"type": ["string", "number", "null"]},
+                "byok": {"type": "boolean"},
+            },
+        },
+    },
+}
+_RESULT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["status"],
+                "properties": {
+                    "source": {"type": ["string", "null"]},
+                    "id": {"type": ["string", "null"]},
+                    "status": {"enum": [status.value for status in Status]},
+                    "reason": {"enum": [reason.value for reason in Reason]},
+                    "detail": {"type": "string"},
+                    "field": {"type": "string"},
+                },
+            },
+        }
+    },
+}
+_DOCS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            ONE: {"schema": _EVENT},
+            BATCH: {"schema": {"type": "array", "maxItems": 10_000, "items": _EVENT}},
+            LINES: {"schema": {"type": "string", "description": "one event a line"}},
+            BINARY: {"schema": _EVENT["properties"]["data"]},
+        },
+    },
+    "responses": {"200": {"description": "One status per event, in order", "content": {"application/json": {"schema": _RESULT}}}},
+}
+
+
+class _Answer(msgspec.Struct, gc=False, omit_defaults=True):
+    source: str | None
+    id: str | None
+    status: Status
+    reason: Reason | None = None
+    detail: str | None = None
+    field: str | None = None
+
+
+@router.post("/v1/usage", openapi_extra=_DOCS, responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
+async def post_usage(request: Request, caller: Caller) -> Response:
+    """Records usage events: one, a batch, lines, or one in binary mode."""
+    allow(caller, "ingest", caller.org)
+    events = await _events(request)
+    plain = not any(map(may_hold_secret, events))
+    answers: list[_Answer] = []
+    commands: list[RecordUsage] = []
+    places: list[int] = []
+    for place, raw in enumerate(events):
+        event = _of_caller(parse_usage(raw, caller.org, plain=plain), caller)
+        if isinstance(event, Rejected):
+            answers.append(_Answer(event.source, event.event_id, Status.REJECTED, event.reason, event.detail, event.field))
+        else:
+            answers.append(_Answer(event.source, event.event_id, Status.RECORDED))
+            commands.append(event)
+            places.append(place)
+    results = await request.app.state.service.record(commands)
+    for place, result in zip(places, results, strict=True):
+        if result.status is not Status.RECORDED:
+            _tell(answers[place], result)
+    return Response(_encode({"results": answers}), media_type="application/json")
+
+
+def _tell(answer: _Answer, result: Result) -> None:
+    answer.status, answer.reason, answer.detail = result.status, result.reason, result.detail
+
+
+def _of_caller(event: RecordUsage | Rejected, caller: Token) -> RecordUsage | Rejected:
+    """T1: a token's org must be the event's."""
+    if isinstance(event, Rejected) or caller.org is None or event.usage.org == caller.org:
+        return event
+    return Rejected(
+        detail="data.org: is not the token's org", field="data.org", reason=Reason.WRONG_ORG, source=event.source, event_id=event.event_id
+    )
+
+
+async def _events(request: Request) -> list[bytes]:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    binary = any(name.startswith("ce-") for name in request.headers)
+    if media not in (ONE, BATCH, LINES) and not (binary and media == BINARY):
+        raise Problem(415, f"Content-Type: send {ONE}, {BATCH}, {LINES}, or {BINARY} with ce- headers", "Content-Type")
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "gzip":
+        body = await inflated(request.stream(), MOST_USAGE_BODY)
+    elif encoding == "identity":
+        body = await request.body()
+    else:
+        raise Problem(415, "Content-Encoding: send gzip or nothing", "Content-Encoding")
+    if media == BINARY:
+        body = join_binary(request.headers, body)
+    try:
+        if media in (BINARY, ONE):
+            return [whole_event(body)]
+        return [bytes(event) for event in split_events(body, media)]
+    except EnvelopeError as error:
+        raise Problem(400, str(error)) from None

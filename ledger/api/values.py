@@ -1,0 +1,144 @@
+"""Owns how ids, amounts, times and versions are read from a request. Ids are the caller's own strings: percent-decoded once,
+secrets in them replaced (S2)."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Header, Path, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+from ..core.money import MAX_AMOUNT_NANOS, AmountError, parse_usd
+from ..wire.secrets import redact
+from ..wire.times import parse_moment
+from .problems import Problem
+
+MOST_LISTED = 1000
+
+
+def checked_id(text: str) -> str:
+    """An id within its bounds (S1, T4), secrets replaced."""
+    if not 1 <= len(text) <= 128:
+        raise ValueError("is not 1 to 128 characters")
+    if "\0" in text or not text.isprintable():
+        raise ValueError("contains characters that can't be printed")
+    return redact(text)
+
+
+def _from_path(text: str) -> str:
+    try:
+        return checked_id(unquote(text, errors="strict"))
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+
+
+Id = Annotated[str, AfterValidator(checked_id)]
+PathId = Annotated[str, Path(description="percent-encoded"), AfterValidator(_from_path)]
+OrgId = PathId
+
+
+def checked_scope(text: str) -> str:
+    """`org`, `workspace:ID` or `key:ID`."""
+    kind, colon, subject = text.partition(":")
+    if text == "org":
+        return text
+    if kind not in ("workspace", "key") or not colon:
+        raise ValueError("is not org, workspace:ID or key:ID")
+    return f"{kind}:{checked_id(subject)}"
+
+
+Scope = Annotated[str, AfterValidator(checked_scope)]
+
+
+def _nanos(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError("is not an amount: send decimal text in US dollars")
+    try:
+        return parse_usd(str(value), MAX_AMOUNT_NANOS)
+    except AmountError as error:
+        raise ValueError(str(error)) from None
+
+
+Usd = Annotated[
+    int,
+    BeforeValidator(_nanos),
+    WithJsonSchema({"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}),
+]
+
+
+def _moment(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError("is not a time")
+    return parse_moment(value.replace(" ", "+"))  # a plus sign that arrived as a space
+
+
+Moment = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")]
+Cursor = Annotated[str | None, Query(description="from the answer before, for what comes after it")]
+
+
+def encode_cursor(place: Any) -> str:
+    """Where a list goes on, as opaque text."""
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, shape: type | tuple[type, ...]) -> Any:
+    """What `encode_cursor` was given; None for no cursor. Raises Problem 422."""
+    if cursor is None:
+        return None
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        place = ...
+    if isinstance(shape, tuple):
+        fits = isinstance(place, list) and [type(part) for part in place] == list(shape)
+    else:
+        fits = isinstance(place, shape)
+    if not fits:
+        raise Problem(422, "cursor: is not one that this list gave out", "cursor")
+    return place
+
+
+def version_of(
+    if_match: Annotated[str | None, Header(description='the ETag that the change is based on, such as "17"')] = None,
+    if_none_match: Annotated[str | None, Header(description="* to make it only if it is not there yet")] = None,
+) -> int | None:
+    """The version that an order is based on: None any, 0 none yet."""
+    if if_none_match == "*":
+        return 0
+    if if_match is None or if_match == "*":
+        return None
+    tag = if_match.strip().removeprefix("W/").strip('"')
+    if not tag.isdigit() or len(tag) > 18:
+        raise Problem(412, "If-Match: is not an ETag of this thing", "If-Match")
+    return int(tag)
+
+
+class ExactRoute(APIRoute):
+    """Reads JSON numbers by their digits: no float ever touches money (M1)."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def exact(request: Request) -> Response:
+            return await handle(_ExactRequest(request.scope, request.receive))
+
+        return exact
+
+
+class _ExactRequest(Request):
+    async def json(self) -> Any:
+        def refuse(name: str) -> None:
+            raise json.JSONDecodeError(f"{name} is not JSON", "", 0)
+
+        try:
+            return json.loads(await self.body(), parse_float=Decimal, parse_constant=refuse)
+        except (RecursionError, UnicodeDecodeError, ValueError) as error:
+            if isinstance(error, json.JSONDecodeError):
+                raise
+            raise json.JSONDecodeError("nested too deep, or not UTF-8", "", 0) from None

@@ -1,0 +1,253 @@
+"""Owns reading: what the API and the command line show, computed with the same core functions that book.
+
+Everything takes a connection whose transaction is one snapshot, and returns plain values ready for JSON: amounts as decimal
+text, times as RFC 3339.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Table, and_, func, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core import entries as e
+from ..core.books import ORG, Books, SumKey
+from ..core.caps import Breach, Cap, Rule, counted
+from ..core.keys import Key
+from ..core.levels import reasons
+from ..core.money import usd_text
+from ..core.window import Period, date_of, window_at
+from ..wire.times import moment_text
+from . import books as projections
+from . import journal
+from . import tables as t
+
+Json = dict[str, Any]
+
+
+class Head(NamedTuple):
+    """Where an org's journal stands, and what was set of the org."""
+
+    org: str
+    org_id: int
+    seq: int
+    recorded_us: int
+    org_seq: int
+    zone: str
+    enforce: str
+
+
+async def head(connection: AsyncConnection, org: str) -> Head | None:
+    """An org, if anything was ever booked for it."""
+    c = t.orgs.c
+    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce).where(c.org == org, c.seq > 0)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Head(*row)
+
+
+async def orgs(connection: AsyncConnection, after: str = "", limit: int = 100) -> list[Head]:
+    """Orgs by name."""
+    c = t.orgs.c
+    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce).where(c.seq > 0, c.org > after)
+    return [Head(*row) for row in await connection.execute(query.order_by(c.org).limit(limit))]
+
+
+def org_json(head: Head) -> Json:
+    """An org as the API shows it."""
+    return {"org": head.org, "time_zone": head.zone, "enforce": head.enforce, "seq": head.seq, "recorded_at": moment_text(head.recorded_us)}
+
+
+async def page(connection: AsyncConnection, head: Head, table: Table, column: str, after: str, limit: int, *where: Any) -> list[str]:
+    """Ids of an org's things after an id, in order."""
+    c = table.c
+    query = select(c[column]).where(c.org_id == head.org_id, c[column] > after, *where).order_by(c[column]).limit(limit)
+    return list(await connection.scalars(query))
+
+
+async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[str], scopes: Iterable[str] = ()) -> Books:
+    """The org's books as far as these keys, their workspaces, and these other scopes go."""
+    ids = {*keys, *(scope[4:] for scope in scopes if scope.startswith("key:"))}
+    k = t.keys.c
+    mine = and_(k.org_id == head.org_id, or_(k.key_id.in_(ids), k.alias_of.in_(ids)))
+    homes = set(await connection.scalars(select(k.workspace).where(mine).distinct()))
+    homes |= {scope.partition(":")[2] for scope in scopes if scope.startswith("workspace:")}
+    all_scopes = [ORG, *(f"key:{key}" for key in ids), *(f"workspace:{home}" for home in homes)]
+    only = {
+        t.keys: or_(k.key_id.in_(ids), k.alias_of.in_(ids)),
+        t.workspaces: t.workspaces.c.workspace_id.in_(homes),
+        t.credentials: t.credentials.c.key.in_(ids),
+        t.confirmations: t.confirmations.c.key.in_(ids),
+        t.caps: t.caps.c.scope.in_(all_scopes),
+        t.breaches: t.breaches.c.scope.in_(all_scopes),
+        t.waits: t.waits.c.key.in_(ids),
+        t.spoken: t.spoken.c.cap_id == "",
+    }
+    return (await projections.load(connection, {head.org: head.org_id}, only))[head.org]
+
+
+def rule_json(rule: Rule) -> Json:
+    """A rule as it is written in a cap or a guardrail."""
+    return {
+        "period": rule.period, "limit_usd": usd_text(rule.limit), "action": rule.action, "thresholds": list(rule.thresholds),
+        "include_byok": rule.include_byok, "on_unpriced": rule.on_unpriced, "resume": rule.resume, "enforce": rule.enforce,
+    }  # fmt: skip
+
+
+async def caps(connection: AsyncConnection, head: Head) -> list[Json]:
+    """Every explicit cap of an org."""
+    return [cap_json(cap) for cap in (await _policies(connection, head)).caps.values()]
+
+
+def cap_json(cap: Cap) -> Json:
+    """A cap as the API shows it."""
+    return {"cap": cap.cap_id, "scope": cap.scope, **rule_json(cap.rule), "version": cap.seq}
+
+
+async def guardrails(connection: AsyncConnection, head: Head) -> list[Json]:
+    """Every guardrail of an org."""
+    rails = (await _policies(connection, head)).guardrails.values()
+    return [
+        {"guardrail": r.guardrail_id, "each": r.each, "in": list(r.within), "except": list(r.except_), **rule_json(r.rule), "version": r.seq}
+        for r in rails
+    ]
+
+
+async def _policies(connection: AsyncConnection, head: Head) -> Books:
+    nothing = ~true()
+    skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.breaches, t.waits, t.spoken)
+    return (await projections.load(connection, {head.org: head.org_id}, dict.fromkeys(skipped, nothing)))[head.org]
+
+
+def key_json(books: Books, key: Key) -> Json:
+    """A key as the API shows it (K1–K3). `confirmed`: what its gateway said last, null while a command is under way."""
+    said = [c for (name, _), c in books.confirmations.items() if name == key.key_id]
+    confirmed = said[0].state if said and all(c.revision == key.revision for c in said) else None
+    return {
+        "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
+        "confirmed": confirmed, "revision": key.revision, "changed_at": moment_text(key.changed_us),
+        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "alias_of": key.alias_of,
+        "registered_by": key.by, "deleted": key.deleted, "version": key.seq,
+    }  # fmt: skip
+
+
+async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> list[Json]:
+    """What scopes spent in the windows that contain an instant, with what their caps leave."""
+    books = await books_about(connection, head, [], scopes)
+    windows = {period: window_at(period, at_us, head.zone) for period in periods}
+    wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
+    await projections.load_sums(connection, head.org_id, books, wanted)
+    return [balance_json(books, scope, windows[period]) for scope in scopes for period in periods]
+
+
+def balance_json(books: Books, scope: str, window: Any) -> Json:
+    """One balance, as in the contract."""
+    used = books.used(scope, window.period, window.start)
+    standing = [cap for cap in books.caps_on(scope) if cap.rule.period is window.period]
+    return {
+        "scope": scope, "period": window.period, "start": moment_text(window.start_us), "end": moment_text(window.end_us),
+        "spent_usd": usd_text(used.spent), "byok_usd": usd_text(used.byok), "held_usd": "0", "unpriced": used.unpriced,
+        "requests": used.requests, "input_tokens": used.input_tokens, "output_tokens": used.output_tokens,
+        "caps": [
+            {"cap": cap.cap_id, "limit_usd": usd_text(cap.rule.limit), "left_usd": usd_text(max(0, cap.rule.limit - counted(cap.rule, used)))}
+            for cap in standing
+        ],
+    }  # fmt: skip
+
+
+def breach_json(breach: Breach) -> Json:
+    """A breach, as in the contract (C7)."""
+    return {
+        "cap": breach.cap_id, "ordinal": breach.ordinal, "kind": breach.kind, "scope": breach.scope, "period": breach.period,
+        "start": moment_text(breach.start_us), "end": moment_text(breach.end_us), "limit_usd": usd_text(breach.limit),
+        "spent_usd": usd_text(breach.spent), "over_usd": usd_text(max(0, breach.spent - breach.limit)), "unpriced": breach.unpriced,
+        "action": breach.action, "enforce": breach.enforce, "entry": breach.entry, "opened_at": moment_text(breach.opened_us),
+        "closed_at": None if breach.closed_us is None else moment_text(breach.closed_us), "reason": breach.reason,
+    }  # fmt: skip
+
+
+async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int, str, int] | None = None, limit: int = 100,
+                   open_only: bool = False, cap: str | None = None, scopes: Sequence[str] | None = None) -> list[Json]:  # fmt: skip
+    """Breaches, newest first."""
+    b = t.breaches.c
+    query = select(t.breaches).where(b.org_id == head.org_id)
+    if open_only:
+        query = query.where(b.closed_us.is_(None))
+    if cap is not None:
+        query = query.where(b.cap_id == cap)
+    if scopes is not None:
+        query = query.where(b.scope.in_(scopes))
+    if before is not None:
+        at, cap_id, ordinal = before
+        query = query.where(or_(b.opened_us < at, and_(b.opened_us == at, or_(b.cap_id > cap_id, and_(b.cap_id == cap_id, b.ordinal < ordinal)))))
+    rows = await connection.execute(query.order_by(b.opened_us.desc(), b.cap_id, b.ordinal.desc()).limit(limit))
+    return [breach_json(projections.breach_of(row)) | {"opened_us": row.opened_us} for row in rows]
+
+
+async def commands(connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None) -> list[Json]:
+    """Key commands with their delivery state, newest first (K3)."""
+    c = t.commands.c
+    query = select(t.commands).where(c.org_id == head.org_id)
+    query = query if delivery is None else query.where(c.delivery == delivery)
+    query = query if keys is None else query.where(c.key.in_(keys))
+    rows = await connection.execute(query.order_by(c.created_us.desc(), c.key, c.credential, c.revision.desc()).limit(limit))
+    return [
+        {
+            "id": f"{row.revision}:{row.credential}", "key": row.key, "credential": row.credential, "revision": row.revision,
+            "state": row.state, "reasons": row.reasons, "delivery": row.delivery, "attempts": row.attempts,
+            "created_at": moment_text(row.created_us), "attempted_at": _maybe(row.attempted_us),
+            "confirmed_at": _maybe(row.confirmed_us), "error": row.error,
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def _maybe(us: int | None) -> str | None:
+    return None if us is None else moment_text(us)
+
+
+async def entries(connection: AsyncConnection, head: Head, after: int, limit: int) -> list[Json]:
+    """The journal, in sequence."""
+    query = select(t.journal).where(t.journal.c.org_id == head.org_id, t.journal.c.seq > after).order_by(t.journal.c.seq).limit(limit)
+    return [entry_json(journal.entry_of(row, head.org)) for row in await connection.execute(query)]
+
+
+_PLAIN = {"key", "workspace", "model", "provider", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens",
+          "reasoning_tokens", "audio_tokens", "images", "searches", "byok", "member", "end_user", "preset", "preset_version",
+          "session", "tags", "hold", "response_id"}  # fmt: skip
+
+
+def entry_json(entry: e.Entry) -> Json:
+    """An entry with amounts and times as text."""
+    if isinstance(entry, e.UsageRecorded):
+        c = entry.command
+        shown = {name: getattr(c.usage, name) for name in sorted(_PLAIN)}
+        return {
+            "seq": entry.seq, "type": "UsageRecorded", "recorded_at": moment_text(entry.recorded_us), "time": moment_text(c.time_us),
+            "source": c.source, "id": c.event_id, "day": date_of(entry.day).isoformat(), **shown,
+            "key": entry.key, "workspace": entry.workspace, "sent_key": c.usage.key,
+            "cost_usd": None if c.cost is None else usd_text(c.cost), "cost_as_sent": c.cost_text,
+            "upstream_cost_usd": None if c.upstream is None else usd_text(c.upstream), "started_at": _maybe(c.usage.started_us),
+        }  # fmt: skip
+    fields = {"seq": entry.seq, "type": type(entry).__name__, "recorded_at": moment_text(entry.recorded_us)}
+    return fields | {name: _shown(name, getattr(entry, name)) for name in entry.__struct_fields__ if name not in ("seq", "recorded_us", "digest")}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, Cap):
+        return cap_json(value)
+    if name.endswith("_us"):
+        return _maybe(value)
+    if name in ("limit", "spent", "cost", "price"):
+        return usd_text(value)
+    if hasattr(value, "rule"):
+        return {"guardrail": value.guardrail_id, "each": value.each, "in": value.within, "except": value.except_, **rule_json(value.rule)}
+    if name == "openings":
+        return {scope: usd_text(part.spent) for scope, part in value.items()}
+    return value
+
+
+async def key_counts(connection: AsyncConnection) -> list[tuple[str, int]]:
+    """How many keys are in each state, over all orgs."""
+    k = t.keys.c
+    rows = await connection.execute(select(k.state, func.count()).where(k.alias_of.is_(None)).group_by(k.state))
+    return [(state, int(count)) for state, count in rows]

@@ -1,0 +1,133 @@
+"""Histories of an org for the property tests: actions drawn by hypothesis, made into commands against a running ledger."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ledger.core import commands as c
+from ledger.core import entries as e
+from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule
+from ledger.core.keys import State
+from ledger.core.money import Nanos
+from ledger.core.window import Period
+from ledger.wire.usage import identity
+
+from .harness import OrgLedger
+
+SECOND, MINUTE, HOUR, DAY = 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000
+START = 1_772_866_800_000_000  # 2026-03-07T07:00Z: the day before New York's clocks change, a Saturday
+KEYS, WORKSPACES, NAMES = ("k1", "k2", "k3"), ("w1", "w2"), ("n1", "n2")
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland", "America/Havana")
+SCOPES = ("org", *(f"workspace:{w}" for w in WORKSPACES), *(f"key:{k}" for k in (*KEYS, "n1")))
+
+Action_ = tuple[str, Any]
+amounts = st.integers(0, 6)
+names = st.sampled_from((*KEYS, *NAMES))
+homes = st.sampled_from((*WORKSPACES, None))
+
+rules = st.builds(
+    Rule,
+    period=st.sampled_from(Period), limit=st.integers(0, 14), action=st.sampled_from(Action),
+    thresholds=st.sampled_from(((), (50,), (50, 80, 100))), include_byok=st.booleans(),
+    on_unpriced=st.sampled_from((Action.ALERT, Action.PAUSE)), resume=st.sampled_from(Resume),
+    enforce=st.sampled_from((Enforce.ON, Enforce.ON, Enforce.ON, Enforce.OBSERVE)),
+)  # fmt: skip
+rails = st.builds(
+    Guardrail,
+    guardrail_id=st.sampled_from(("g1", "g2")), each=st.sampled_from(("key", "workspace")),
+    within=st.sampled_from((("org",), ("w1",), ("w2", "unassigned"))), except_=st.sampled_from(((), ("k1",), ("w2",))), rule=rules,
+)  # fmt: skip
+usages = st.fixed_dictionaries(
+    {
+        "key": names, "workspace": homes, "cost": st.one_of(amounts, amounts, amounts, st.none()), "byok": st.booleans(),
+        "upstream": st.one_of(st.none(), amounts), "tokens": st.integers(0, 3),
+        "ago": st.sampled_from((0, 0, 0, 0, MINUTE, 40 * MINUTE, 2 * HOUR, DAY, 3 * DAY, 32 * DAY, -4 * MINUTE, -4 * MINUTE, -10 * MINUTE)),
+    }
+)  # fmt: skip
+
+use = st.tuples(st.just("use"), usages)
+order = st.one_of(
+    st.tuples(st.just("repeat"), st.tuples(st.integers(0, 99), st.booleans())),
+    st.tuples(st.just("cap"), st.tuples(st.sampled_from(("c1", "c2", "c3")), st.sampled_from(SCOPES), rules)),
+    st.tuples(st.just("cap"), st.tuples(st.sampled_from(("c1", "c2", "c3")), st.sampled_from(SCOPES), rules)),
+    st.tuples(st.just("uncap"), st.sampled_from(("c1", "c2", "c3"))),
+    st.tuples(st.just("rail"), rails),
+    st.tuples(st.just("unrail"), st.sampled_from(("g1", "g2"))),
+    st.tuples(st.just("org"), st.tuples(st.sampled_from(ZONES), st.sampled_from((Enforce.ON, Enforce.ON, Enforce.OBSERVE)))),
+    st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES)),
+    st.tuples(st.just("close"), st.sampled_from(WORKSPACES)),
+    st.tuples(st.just("key"), st.tuples(st.sampled_from(KEYS), homes, st.sampled_from((None, None, (), ("n1",), ("n1", "n2"))))),
+    st.tuples(st.just("forget"), names),
+    st.tuples(st.just("turn"), st.tuples(names, st.sampled_from((State.ACTIVE, State.PAUSED, State.PAUSED, State.REVOKED)))),
+    st.tuples(st.just("confirm"), st.tuples(names, st.integers(0, 4), st.sampled_from(State))),
+    st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
+    st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
+)
+wait = st.tuples(
+    st.just("wait"), st.sampled_from((SECOND, 2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR, 5 * HOUR, 11 * HOUR, DAY, 26 * HOUR, 20 * DAY))
+)
+histories = st.lists(st.one_of(use, use, use, order, order, wait), min_size=1, max_size=30)
+without_zones = histories.map(lambda actions: [action for n, action in enumerate(actions) if n == 0 or action[0] != "org"])
+
+Told = tuple[int, tuple[c.Command, ...]]
+
+
+def tell(actions: list[Action_], ledger: OrgLedger, check: Any = None) -> list[Told]:
+    """Plays actions on a ledger one by one; the instants and commands they were, a pulse being no command."""
+    now_us, told = START, []
+    for n, (word, what) in enumerate(actions):
+        if word == "wait":
+            now_us += what
+        commands = tuple(command_of(word, what, n, now_us, ledger))
+        ledger.send(commands, now_us)
+        told.append((now_us, commands))
+        if check is not None:
+            check(ledger, now_us)
+    return told
+
+
+def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> list[c.Command]:
+    """The command that an action is at this point of the journal; none for a pulse."""
+    org, by = ledger.books.org, "will"
+    usage = [entry for entry in ledger.journal if isinstance(entry, e.UsageRecorded)]
+    match word, what:
+        case "use", _:
+            return [usage_of(org, f"e{n}", what, now_us)]
+        case "repeat", (index, same) if usage:
+            first = usage[index % len(usage)].command
+            cost = first.cost if same else Nanos((first.cost or 0) + 1)
+            return [c.RecordUsage(**{name: getattr(first, name) for name in first.__struct_fields__} | {"cost": cost})]
+        case "cap", (cap, scope, rule):
+            return [c.SetCap(org=org, by=by, cap=cap, scope=scope, rule=rule)]
+        case "uncap", cap:
+            return [c.RemoveCap(org=org, by=by, cap=cap)]
+        case "rail", rail:
+            return [c.SetGuardrail(org=org, by=by, guardrail=rail)]
+        case "unrail", rail:
+            return [c.RemoveGuardrail(org=org, by=by, guardrail=rail)]
+        case "org", (zone, enforce):
+            return [c.SetOrg(org=org, by=by, time_zone=zone, enforce=enforce)]
+        case "workspace", name:
+            return [c.SetWorkspace(org=org, by=by, workspace=name)]
+        case "close", name:
+            return [c.RemoveWorkspace(org=org, by=by, workspace=name)]
+        case "key", (key, home, credentials):
+            return [c.SetKey(org=org, by=by, key=key, workspace=home, credentials=credentials)]
+        case "forget", key:
+            return [c.RemoveKey(org=org, by=by, key=key)]
+        case "turn", (key, state):
+            return [c.TurnKey(org=org, by=by, key=key, state=state, why="so")]
+        case "confirm", (key, revision, state):
+            return [c.ConfirmCommand(org=org, by=by, key=key, credential=key, revision=revision, state=state)]
+        case "correct", (index, cost, again) if usage:
+            digest = identity(org, "corrections", f"c{index if again else n}")
+            return [c.CorrectUsage(org=org, by=by, digest=digest, entry=usage[index % len(usage)].seq, cost=Nanos(cost), why="so")]
+    return []
+
+
+def usage_of(org: str, event_id: str, what: dict[str, Any], now_us: int) -> c.RecordUsage:
+    usage = c.Usage(org=org, key=what["key"], workspace=what["workspace"], byok=what["byok"], input_tokens=what["tokens"])
+    return c.RecordUsage(
+        source="gateway", event_id=event_id, digest=identity(org, "gateway", event_id), time_us=now_us - what["ago"],
+        cost=what["cost"], cost_text=None, upstream=what["upstream"], upstream_text=None, usage=usage,
+    )  # fmt: skip

@@ -1,0 +1,207 @@
+"""Laws that hold for every history: replay, batches, redelivery, sums, levels, key states, and what `needs` names."""
+
+from copy import deepcopy
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.core import entries as e
+from ledger.core.books import Books, SumKey
+from ledger.core.caps import Sum
+from ledger.core.commands import Command, CorrectUsage, RecordUsage, Status
+from ledger.core.needs import needs
+from ledger.core.window import Period, window_at
+
+from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_same_books, days_of_one, rows_of
+from .histories import Told, histories, tell, without_zones
+
+many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@many
+@given(histories)
+def test_replaying_the_journal_gives_the_same_books_after_every_command(actions: list) -> None:
+    """J1: `fold(journal) == books`; and the sequence has no gap, nor does its time run backwards (W5)."""
+    ledger = OrgLedger("acme")
+    tell(actions, ledger, lambda ledger, _: assert_same_books(ledger.books, ledger.journal))
+    times = [entry.recorded_us for entry in ledger.journal]
+    assert times == sorted(times)
+    assert [entry.seq for entry in ledger.journal] == list(range(1, len(times) + 1))
+
+
+@many
+@given(histories, st.data())
+def test_any_cut_into_batches_gives_the_journal_of_one_command_at_a_time(actions: list, data: st.DataObject) -> None:
+    """J1: a batch takes short cuts; the entries that come out are the same."""
+    one_by_one, batched = OrgLedger("acme"), OrgLedger("acme")
+    told = tell(actions, one_by_one)
+    for now_us, commands in cut(told, data):
+        batched.send(commands, now_us)
+    assert batched.journal == one_by_one.journal
+
+
+def cut(told: list[Told], data: st.DataObject) -> list[Told]:
+    """Commands of the same instant drawn together into batches."""
+    batches: list[Told] = []
+    for now_us, commands in told:
+        if batches and batches[-1][0] == now_us and batches[-1][1] and commands and data.draw(st.integers(0, 4)):
+            batches[-1] = (now_us, (*batches[-1][1], *commands))
+        else:
+            batches.append((now_us, commands))
+    return batches
+
+
+@many
+@given(histories, st.randoms(use_true_random=False))
+def test_anything_sent_again_is_no_entry_and_no_effect(actions: list, random: object) -> None:
+    """J2: any subset, in any order, is a duplicate of itself."""
+    ledger = OrgLedger("acme")
+    told = tell(actions, ledger)
+    booked = {entry.command.digest: entry.command for entry in ledger.journal if isinstance(entry, e.UsageRecorded)}
+    sent = {c.digest: c for _, commands in told for c in commands if isinstance(c, CorrectUsage) and c.digest in ledger.known}
+    again: list[Command] = [*booked.values(), *[c for c in sent.values() if ledger.prices.get(c.entry) == c.cost]]
+    random.shuffle(again)  # type: ignore[attr-defined]
+    before, rows = list(ledger.journal), deepcopy(rows_of(ledger.books))
+    results = ledger.send(again, told[-1][0])
+    assert ledger.journal == before
+    assert rows_of(ledger.books) == rows
+    usage = [result for result, command in zip(results, again, strict=True) if isinstance(command, RecordUsage)]
+    assert all(result.status is Status.DUPLICATE for result in usage)
+
+
+@many
+@given(histories, histories)
+def test_the_order_across_orgs_does_not_matter(first: list, second: list) -> None:
+    """J1: one org, one sequence; a neighbour before, between or after changes no entry."""
+    alone = {org: OrgLedger(org) for org in ("a", "b")}
+    told = {"a": tell(first, alone["a"]), "b": tell(second, alone["b"])}
+    mixed = {org: OrgLedger(org) for org in ("a", "b")}
+    for now_us, org, commands in sorted((now_us, org, n) for org in told for n, (now_us, _) in enumerate(told[org])):
+        mixed[org].send(told[org][commands][1], now_us)
+    assert {org: ledger.journal for org, ledger in mixed.items()} == {org: ledger.journal for org, ledger in alone.items()}
+
+
+@many
+@given(histories)
+def test_parts_add_up_to_the_nano(actions: list) -> None:
+    """M7: org = workspaces = keys per day; a longer window that a cap is judged by = its days."""
+    tell(actions, OrgLedger("acme"), lambda ledger, _: assert_parts_add_up(ledger.books))
+
+
+@many
+@given(without_zones)
+def test_a_breach_is_open_exactly_while_its_level_is_reached(actions: list) -> None:
+    """C3, C4, C5, C10, and K1 for every key: against what the journal alone says."""
+    tell(actions, OrgLedger("acme"), lambda ledger, now_us: assert_levels(ledger.books, ledger.journal, now_us))
+
+
+@many
+@given(histories)
+def test_levels_hold_through_changes_of_zone(actions: list) -> None:
+    """W4: what was booked stays on its day, and caps are evaluated anew, also when that day begins later in the new zone."""
+    tell(actions, OrgLedger("acme"), lambda ledger, now_us: assert_levels(ledger.books, ledger.journal, now_us))
+
+
+@many
+@given(histories)
+def test_a_threshold_speaks_once_per_cap_window_and_limit(actions: list) -> None:
+    """C6; a window is its period, start and end (W1)."""
+    ledger = OrgLedger("acme")
+    tell(actions, ledger)
+    said = [
+        (entry.cap_id, entry.period, entry.start_us, entry.end_us, entry.limit, entry.percent)
+        for entry in ledger.journal
+        if isinstance(entry, e.ThresholdReached)
+    ]
+    assert len(said) == len(set(said)), max(said, key=said.count)
+
+
+@many
+@given(histories)
+def test_ordinals_go_on_and_revisions_go_up(actions: list) -> None:
+    """C3: an ordinal is never used again. K3: a revision of a key neither."""
+    ledger = OrgLedger("acme")
+    tell(actions, ledger)
+    ordinals: dict[str, list[int]] = {}
+    revisions: dict[str, list[int]] = {}
+    for entry in ledger.journal:
+        if isinstance(entry, e.CapBreached):
+            ordinals.setdefault(entry.cap_id, []).append(entry.ordinal)
+        elif isinstance(entry, e.KeyStateChanged):
+            revisions.setdefault(entry.key, []).append(entry.revision)
+    assert all(seen == list(range(1, len(seen) + 1)) for seen in ordinals.values())
+    assert all(seen == sorted(set(seen)) for seen in revisions.values())
+
+
+class Partial:
+    """Books in service, loaded as `record` loads them: the structure whole, sums only where `needs` names them.
+
+    `rows` are the days and hours that a database would hold: those of complete books that see the same commands.
+    """
+
+    def __init__(self, rows: OrgLedger, cold: bool) -> None:
+        self.rows, self.cold = rows, cold
+
+    def __call__(self, books: Books, run: list[Command], now_us: int, originals: dict[int, e.Entry]) -> Books:
+        if self.cold or books.complete:
+            books = deepcopy(books)
+            books.complete = False
+            books.sums = {}
+            books.forget_policies()
+        wanted = needs(books, run, now_us, originals)
+        stored = rows_of(self.rows.books)
+        if wanted.after_day is not None:
+            books.sums.update({k: deepcopy(s) for k, s in stored.items() if k.period is Period.DAY and k.start > wanted.after_day})
+        for key in wanted.sums - books.sums.keys():
+            books.sums[key] = self._load(key)
+        return books
+
+    def _load(self, key: SumKey) -> Sum:
+        if key.period in (Period.DAY, Period.HOUR):
+            return deepcopy(self.rows.books.sums.get(key, Sum()))
+        whole = Sum()
+        for part in days_of_one(self.rows.books, key):
+            whole.add(part)
+        return whole
+
+
+def play_both(actions: list, cold: bool) -> None:
+    complete = OrgLedger("acme")
+    partial = OrgLedger("acme", Partial(complete, cold))
+
+    def check(ledger: OrgLedger, now_us: int) -> None:
+        assert partial.journal == ledger.journal
+
+    played: list[Told] = []
+
+    class Both(OrgLedger):
+        def send(self, commands: tuple[Command, ...], now_us: int) -> list:  # type: ignore[override]
+            partial.send(commands, now_us)
+            played.append((now_us, commands))
+            return super().send(commands, now_us)
+
+    both = Both("acme")
+    partial.prepare.rows = both  # type: ignore[union-attr]
+    tell(actions, both, check)
+
+
+@many
+@given(histories)
+def test_books_loaded_anew_for_every_batch_give_the_same_entries(actions: list) -> None:
+    """`needs` names every sum that `execute` looks at: a process that has just started never raises NotLoaded."""
+    play_both(actions, cold=True)
+
+
+@many
+@given(histories)
+def test_books_kept_between_batches_give_the_same_entries(actions: list) -> None:
+    """What stays in memory stays true, or is loaded again."""
+    play_both(actions, cold=False)
+
+
+@given(st.sampled_from(Period), st.integers(-(2**40), 2**44))
+def test_now_is_always_inside_its_own_window(period: Period, seconds: int) -> None:
+    """W1."""
+    us = seconds * 1000
+    window = window_at(period, us, "America/New_York")
+    assert window.start_us <= us < window.end_us
