@@ -58,17 +58,25 @@ class Booked(msgspec.Struct):
 
 
 async def record(
-    database: Database, shelf: Shelf, commands: Sequence[Command], now_us: int, *, orgs: Sequence[str] = (), declared_only: bool = False
+    database: Database,
+    shelf: Shelf,
+    commands: Sequence[Command],
+    now_us: int,
+    *,
+    orgs: Sequence[str] = (),
+    declared_only: bool = False,
+    rehearse: bool = False,
 ) -> Booked:
     """Books commands of any orgs in one transaction, at one instant.
 
     `orgs` are looked at for what is due though no command names them (the pulse). `declared_only`: usage of an org that
-    nobody opened is parked instead of opening it (S3). Raises what the database raises; then nothing was booked.
+    nobody opened is parked instead of opening it (S3). `rehearse`: tells what would become of it and undoes it all. Raises
+    what the database raises; then nothing was booked.
     """
     names = sorted({*map(org_of, commands), *orgs})
     booked = Booked([Result(Status.RECORDED)] * len(commands), {})
     async with shelf.lock:
-        async with database.writer.begin() as connection:
+        async with database.writer.connect() as connection, connection.begin() as transaction:
             await lock_orgs(connection, names)
             heads = await projections.heads(connection, names, open_new=not declared_only)
             if declared_only:
@@ -76,6 +84,9 @@ async def record(
             kept = await _load(connection, shelf, heads)
             for chunk in _rounds(commands, list(kept)):
                 await _book(connection, kept, chunk, now_us, booked)
+            if rehearse:
+                await transaction.rollback()
+                return booked
         shelf.put([books for _, books in kept.values()])
     return booked
 

@@ -48,6 +48,10 @@ class Service:
             self._drain = asyncio.create_task(self._book_waiting())
         return await answer
 
+    async def rehearse(self, commands: Sequence[Command]) -> Booked:
+        """What would become of commands; nothing is kept."""
+        return await record(self.database, Shelf(), commands, self.clock(), rehearse=True)
+
     async def pulse(self, orgs: Sequence[str]) -> None:
         """Does for these orgs what is due by now (W5)."""
         self._tell(await self._record((), orgs))

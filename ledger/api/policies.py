@@ -55,7 +55,9 @@ async def get_cap(request: Request, response: Response, org: OrgId, cap: PathId,
 
 
 @router.put("/v1/orgs/{org}/caps/{cap}", tags=["caps"], responses=CHANGES | {201: {"model": m.Cap}})
-async def put_cap(request: Request, response: Response, org: OrgId, cap: PathId, body: m.CapGiven, caller: Admin, version: Version) -> m.Cap:
+async def put_cap(
+    request: Request, response: Response, org: OrgId, cap: PathId, body: m.CapGiven, caller: Admin, version: Version
+) -> m.Cap:
     """Puts a cap on a scope, or changes it; it counts what its window already holds, at once (C5)."""
     async with snapshot(request) as connection:
         head = await reports.head(connection, org)

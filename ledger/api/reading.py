@@ -59,7 +59,9 @@ async def get_balances(
         head = await found(connection, org)
         scopes, more = (list(dict.fromkeys(scope)), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
         await _own(connection, head, caller, scopes)
-        shown = await reports.balances(connection, head, scopes, list(dict.fromkeys(period or [Period.DAY])), max(at_us, head.recorded_us) if at is None else at_us)
+        shown = await reports.balances(
+            connection, head, scopes, list(dict.fromkeys(period or [Period.DAY])), max(at_us, head.recorded_us) if at is None else at_us
+        )
     stands = reports.org_json(head)
     return m.Balances.model_validate({"seq": head.seq, "recorded_at": stands["recorded_at"], "balances": shown, "cursor": more})
 

@@ -107,7 +107,14 @@ async def guardrails(connection: AsyncConnection, head: Head) -> list[Json]:
     """Every guardrail of an org."""
     rails = (await _policies(connection, head)).guardrails.values()
     return [
-        {"guardrail": r.guardrail_id, "each": r.each, "in": list(r.within), "except": list(r.except_), **rule_json(r.rule), "version": r.seq}
+        {
+            "guardrail": r.guardrail_id,
+            "each": r.each,
+            "in": list(r.within),
+            "except": list(r.except_),
+            **rule_json(r.rule),
+            "version": r.seq,
+        }
         for r in rails
     ]
 
@@ -178,12 +185,16 @@ async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int
         query = query.where(b.scope.in_(scopes))
     if before is not None:
         at, cap_id, ordinal = before
-        query = query.where(or_(b.opened_us < at, and_(b.opened_us == at, or_(b.cap_id > cap_id, and_(b.cap_id == cap_id, b.ordinal < ordinal)))))
+        query = query.where(
+            or_(b.opened_us < at, and_(b.opened_us == at, or_(b.cap_id > cap_id, and_(b.cap_id == cap_id, b.ordinal < ordinal))))
+        )
     rows = await connection.execute(query.order_by(b.opened_us.desc(), b.cap_id, b.ordinal.desc()).limit(limit))
     return [breach_json(projections.breach_of(row)) | {"opened_us": row.opened_us} for row in rows]
 
 
-async def commands(connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None) -> list[Json]:
+async def commands(
+    connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None
+) -> list[Json]:
     """Key commands with their delivery state, newest first (K3)."""
     c = t.commands.c
     query = select(t.commands).where(c.org_id == head.org_id)
@@ -229,7 +240,9 @@ def entry_json(entry: e.Entry) -> Json:
             "upstream_cost_usd": None if c.upstream is None else usd_text(c.upstream), "started_at": _maybe(c.usage.started_us),
         }  # fmt: skip
     fields = {"seq": entry.seq, "type": type(entry).__name__, "recorded_at": moment_text(entry.recorded_us)}
-    return fields | {name: _shown(name, getattr(entry, name)) for name in entry.__struct_fields__ if name not in ("seq", "recorded_us", "digest")}
+    return fields | {
+        name: _shown(name, getattr(entry, name)) for name in entry.__struct_fields__ if name not in ("seq", "recorded_us", "digest")
+    }
 
 
 def _shown(name: str, value: Any) -> Any:

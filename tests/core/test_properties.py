@@ -6,14 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.core import entries as e
-from ledger.core.books import Books, SumKey
-from ledger.core.caps import Sum
 from ledger.core.commands import Command, CorrectUsage, RecordUsage, Status
-from ledger.core.needs import needs
 from ledger.core.window import Period, window_at
 
-from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_same_books, days_of_one, rows_of
+from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_same_books, rows_of
 from .histories import Told, histories, tell, without_zones
+from .partial import play_both
 
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -131,58 +129,6 @@ def test_ordinals_go_on_and_revisions_go_up(actions: list) -> None:
             revisions.setdefault(entry.key, []).append(entry.revision)
     assert all(seen == list(range(1, len(seen) + 1)) for seen in ordinals.values())
     assert all(seen == sorted(set(seen)) for seen in revisions.values())
-
-
-class Partial:
-    """Books in service, loaded as `record` loads them: the structure whole, sums only where `needs` names them.
-
-    `rows` are the days and hours that a database would hold: those of complete books that see the same commands.
-    """
-
-    def __init__(self, rows: OrgLedger, cold: bool) -> None:
-        self.rows, self.cold = rows, cold
-
-    def __call__(self, books: Books, run: list[Command], now_us: int, originals: dict[int, e.Entry]) -> Books:
-        if self.cold or books.complete:
-            books = deepcopy(books)
-            books.complete = False
-            books.sums = {}
-            books.forget_policies()
-        wanted = needs(books, run, now_us, originals)
-        stored = rows_of(self.rows.books)
-        if wanted.after_day is not None:
-            books.sums.update({k: deepcopy(s) for k, s in stored.items() if k.period is Period.DAY and k.start > wanted.after_day})
-        for key in wanted.sums - books.sums.keys():
-            books.sums[key] = self._load(key)
-        return books
-
-    def _load(self, key: SumKey) -> Sum:
-        if key.period in (Period.DAY, Period.HOUR):
-            return deepcopy(self.rows.books.sums.get(key, Sum()))
-        whole = Sum()
-        for part in days_of_one(self.rows.books, key):
-            whole.add(part)
-        return whole
-
-
-def play_both(actions: list, cold: bool) -> None:
-    complete = OrgLedger("acme")
-    partial = OrgLedger("acme", Partial(complete, cold))
-
-    def check(ledger: OrgLedger, now_us: int) -> None:
-        assert partial.journal == ledger.journal
-
-    played: list[Told] = []
-
-    class Both(OrgLedger):
-        def send(self, commands: tuple[Command, ...], now_us: int) -> list:  # type: ignore[override]
-            partial.send(commands, now_us)
-            played.append((now_us, commands))
-            return super().send(commands, now_us)
-
-    both = Both("acme")
-    partial.prepare.rows = both  # type: ignore[union-attr]
-    tell(actions, both, check)
 
 
 @many

@@ -120,5 +120,3 @@ class StoreDriver:
 
     async def open_breaches(self) -> list[str]:
         return sorted(f"{cap} {breach.ordinal}" for (cap, _), breach in (await self.books())[1].breaches.items())
-
-

@@ -24,12 +24,27 @@ from ledger.core import commands as c
 from ledger.core import entries as e
 from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Sum
 from ledger.core.keys import State
-from ledger.core.money import USD, Nanos, parse_usd, usd_text
+from ledger.core.money import USD, parse_usd, usd_text
 from ledger.core.window import Period, micros, window_at
 from ledger.wire.usage import identity
 
 STATUSES = tuple(status.value for status in c.Status)
-ORDERS = ("org", "workspace", "unworkspace", "key", "unkey", "cap", "uncap", "guardrail", "unguardrail", "correct", "pause", "resume", "revoke", "confirm")
+ORDERS = (
+    "org",
+    "workspace",
+    "unworkspace",
+    "key",
+    "unkey",
+    "cap",
+    "uncap",
+    "guardrail",
+    "unguardrail",
+    "correct",
+    "pause",
+    "resume",
+    "revoke",
+    "confirm",
+)
 
 
 class Driver(Protocol):
@@ -72,7 +87,9 @@ class Scenario:
         elif verb == "state":
             self.same(columns[1], await self.driver.state(columns[0]))
         elif verb == "open":
-            self.same(sorted(part.strip() for part in columns[0].split(",")) if columns[0] != "none" else [], await self.driver.open_breaches())
+            self.same(
+                sorted(part.strip() for part in columns[0].split(",")) if columns[0] != "none" else [], await self.driver.open_breaches()
+            )
         else:
             raise AssertionError(f"{self.at}\n  there is no line {verb!r}")
 
@@ -223,5 +240,3 @@ def told(entry: e.Entry) -> str | None:
     if isinstance(entry, e.KeyStateChanged):
         return f"{_VERB[entry.state]} {entry.key}"
     return None
-
-

@@ -103,7 +103,13 @@ def _local(binaries: Path) -> Iterator[Server]:
     init = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
     subprocess.run(init, check=True, capture_output=True, cwd=home, **own)
     # fsync and synchronous_commit stay on: durability is what is tested.
-    settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": 100, "shared_buffers": "256MB"}
+    settings = {
+        "port": port,
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": 100,
+        "shared_buffers": "256MB",
+    }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = (home / "log").open("wb")
     server = subprocess.Popen([binaries / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=home, **own)

@@ -1,0 +1,29 @@
+"""The command line, and the composition root: only from here are settings read, engines and servers made."""
+
+import typer
+
+from .cli import ordering, reading, serve, upkeep
+
+
+def build() -> typer.Typer:
+    """Every command under its name."""
+    app = typer.Typer(
+        name="ledger", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+        help="An exact, enforcing spend ledger for LLM usage. Settings are environment variables LEDGER_…, or a .env file.",
+    )  # fmt: skip
+    for command in (
+        serve.serve, upkeep.migrate, ordering.apply, reading.get, reading.balances, reading.explain, ordering.pause, ordering.resume,
+        ordering.revoke, upkeep.replay, upkeep.verify,
+    ):  # fmt: skip
+        app.command()(command)
+    app.add_typer(upkeep.tokens, name="tokens")
+    return app
+
+
+def main() -> None:
+    """Entry point of `ledger`."""
+    build()()
+
+
+if __name__ == "__main__":
+    main()

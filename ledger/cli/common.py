@@ -1,0 +1,141 @@
+"""Owns what every command shares: settings, a database, the org that is meant, tables, and errors in words."""
+
+import asyncio
+import csv
+import getpass
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..metrics import Metrics
+from ..service import Service
+from ..settings import Settings, SettingsError, read_settings
+from ..store import reports
+from ..store.dialect import Database, connect
+from ..store.schema import is_current
+
+T = TypeVar("T")
+PIPED_WIDTH = 240
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Format(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+OrgOption = Annotated[str | None, typer.Option("--org", help="Which org; may be left out while there is only one.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+
+
+class Wrong(Exception):
+    """Something the person can mend; the message says how."""
+
+
+def settings() -> Settings:
+    """The settings, or a message that names what is wrong with them."""
+    try:
+        return read_settings(os.environ)
+    except SettingsError as error:
+        raise Wrong(str(error)) from None
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Runs a command's work; what a person can mend is told in words, on stderr, with exit code 1."""
+    try:
+        return asyncio.run(_awaited(work))
+    except Wrong as error:
+        err.print(f"[red]error[/] {error}", markup=True)
+    except (DBAPIError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        err.print(f"[red]error[/] the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")
+    raise typer.Exit(1)
+
+
+async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
+@asynccontextmanager
+async def opened(*, current: bool = True) -> AsyncIterator[Database]:
+    """The database of the settings; `current`: refuse one whose schema is not at head."""
+    given = settings()
+    try:
+        database = connect(given.database_url, given.read_database_url)
+    except ValueError as error:
+        raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
+    try:
+        if current:
+            async with database.reader.connect() as connection:
+                if not await is_current(connection):
+                    raise Wrong("the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite")
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Service]:
+    """A service for commands that book something."""
+    async with opened() as database:
+        yield Service(database, Metrics())
+
+
+async def the_org(connection: AsyncConnection, org: str | None) -> reports.Head:
+    """The org that is meant. Raises Wrong where that is not clear."""
+    if org is not None:
+        head = await reports.head(connection, org)
+        if head is None:
+            raise Wrong(f"there is no org {org!r}")
+        return head
+    known = await reports.orgs(connection, limit=2)
+    if len(known) != 1:
+        raise Wrong("there is no org yet: `ledger apply FILE.yaml` makes one" if not known else "there are several orgs: say --org ORG")
+    return known[0]
+
+
+def person() -> str:
+    """Who gives an order from a terminal (T3)."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -> None:
+    """Prints a list: some columns as a table, or everything as JSON or CSV."""
+    if form is Format.JSON:
+        print(json.dumps(rows, indent=2, default=str))
+        return
+    if form is Format.CSV:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()} for row in rows
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(
+            name, justify="right" if name.endswith("_usd") or name in ("requests", "revision") else "left", no_wrap=name != "reasons"
+        )
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    out.print(table if rows else "[dim]nothing[/]")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,144 @@
+"""Owns the commands that order: apply a policy file; pause, resume and revoke by a person."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core import entries as e
+from ..core.commands import Command, Reason, Result, Status, TurnKey
+from ..core.keys import State
+from ..core.money import usd_text
+from ..store import reports
+from ..store import tables as t
+from .common import OrgOption, Wrong, opened, out, person, run, serving, the_org
+from .policy import PolicyError, read_policies
+
+ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.")]
+_VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="YAML: org, workspaces, keys, guardrails, caps.", exists=True, dir_okay=False)],
+    plan: Annotated[bool, typer.Option("--plan", help="Only show; exit code 2 if there are differences.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove caps and guardrails that are not in the file.")] = False,
+) -> None:
+    """Make orgs, workspaces, keys, guardrails and caps as a file says; shows first what would change, and whom it would stop."""
+
+    async def work() -> int:
+        try:
+            policies = read_policies(file.read_text(), person())
+        except PolicyError as error:
+            raise Wrong(f"{file}: {error}") from None
+        async with serving() as service:
+            orders: list[Command] = []
+            for policy in policies:
+                async with service.database.snapshot() as connection:
+                    head = await reports.head(connection, policy.org)
+                    caps = await reports.caps(connection, head) if head else []
+                    rails = await reports.guardrails(connection, head) if head else []
+                names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}
+                orders += policy.orders(*names, prune=prune)
+            rehearsal = await service.rehearse(orders)
+            _refuse(file, rehearsal.results)
+            lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
+            out.print("\n".join(lines) or "[green]no differences[/]")
+            if not lines or plan:
+                return 2 if lines else 0
+            if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
+                return 1
+            if not yes and not sys.stdin.isatty():
+                raise Wrong("nobody is there to ask: say --yes")
+            _refuse(file, await service.record(orders))
+            out.print("[green]done[/]")
+        return 0
+
+    code = run(work)
+    if code:
+        raise typer.Exit(code)
+
+
+def _refuse(file: Path, results: list[Result]) -> None:
+    refused = [result.detail or str(result.reason) for result in results if result.status is Status.REJECTED]
+    if refused:
+        raise Wrong(f"{file}: " + "; ".join(refused))
+
+
+def _line(entry: e.Entry) -> str | None:
+    """An entry that would be made, as a line of a plan."""
+    match entry:
+        case e.OrgOpened():
+            return f"[green]+[/] org, {entry.time_zone}, enforce {entry.enforce}"
+        case e.OrgChanged():
+            return f"[yellow]~[/] org: {entry.was_time_zone} → {entry.time_zone}, enforce {entry.was_enforce} → {entry.enforce}"
+        case e.WorkspaceOpened():
+            return f"[green]+[/] workspace:{entry.workspace}"
+        case e.KeyRegistered():
+            return f"[green]+[/] key:{entry.key} in {entry.workspace}"
+        case e.KeyMoved():
+            return f"[yellow]~[/] key:{entry.key}: {entry.was} → {entry.workspace}"
+        case e.CredentialAdded() | e.CredentialRemoved():
+            return f"[yellow]~[/] key:{entry.key}: credential {'added' if isinstance(entry, e.CredentialAdded) else 'removed'}"
+        case e.CapSet():
+            return _policy_line("cap", entry.cap.cap_id, entry.cap, entry.was)
+        case e.GuardrailSet():
+            return _policy_line("guardrail", entry.guardrail.guardrail_id, entry.guardrail, entry.was)
+        case e.CapRemoved():
+            return f"[red]-[/] cap {entry.cap.cap_id}"
+        case e.GuardrailRemoved():
+            return f"[red]-[/] guardrail {entry.guardrail.guardrail_id}"
+        case e.KeyStateChanged():
+            return f"[bold]![/] key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
+        case _:
+            return None
+
+
+def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.Guardrail | None) -> str:
+    rule = f"${usd_text(now.rule.limit)} per {now.rule.period}, {now.rule.action}"
+    if was is None:
+        return f"[green]+[/] {kind} {name}: {rule}"
+    return f"[yellow]~[/] {kind} {name}: ${usd_text(was.rule.limit)} per {was.rule.period}, {was.rule.action} → {rule}"
+
+
+def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
+    async def work() -> None:
+        async with opened() as database, database.snapshot() as connection:
+            head = await the_org(connection, org)
+            kind, _, subject = scope.partition(":")
+            if kind not in ("key", "workspace") and scope != "org":
+                raise Wrong(f"{scope!r} is not key:ID, workspace:ID or org")
+            where = [t.keys.c.key_id == subject] if kind == "key" else [t.keys.c.workspace == subject] if kind == "workspace" else []
+            keys = await reports.page(connection, head, t.keys, "key_id", "", 10**6, t.keys.c.alias_of.is_(None), *where)
+        if not keys:
+            raise Wrong(f"there is no key under {scope!r}")
+        async with serving() as service:
+            by = person()
+            results = await service.record([TurnKey(org=head.org, by=by, key=key, state=state, why=reason) for key in keys])
+            async with service.database.snapshot() as connection:
+                books = await reports.books_about(connection, head, keys[:5000])
+        for key, result in zip(keys, results, strict=True):
+            if result.status is Status.REJECTED and result.reason is not Reason.CONFLICT:
+                raise Wrong(result.detail or "refused")
+            row = reports.key_json(books, books.keys[key]) if key in books.keys else {"state": "", "reasons": []}
+            why = f"  still: {', '.join(row['reasons'])}" if state is State.ACTIVE and row["reasons"] else ""
+            out.print(f"key:{key}  {result.detail or row['state']}{why}", markup=False)
+
+    run(work)
+
+
+def pause(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) -> None:
+    """Hold keys paused until a person resumes them."""
+    _turn(scope, State.PAUSED, org, reason)
+
+
+def resume(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) -> None:
+    """Lift a person's pause, and the wait for a person; a cap in breach still stops a key."""
+    _turn(scope, State.ACTIVE, org, reason)
+
+
+def revoke(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) -> None:
+    """End keys for good."""
+    _turn(scope, State.REVOKED, org, reason)

@@ -1,0 +1,94 @@
+"""Owns the policy file: YAML, one org a document, to orders. Unknown words are refused by name, never skipped."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..api.models import CapGiven, GuardrailGiven, KeyGiven, OrgGiven, WorkspaceGiven
+from ..api.values import Id
+from ..core import commands as c
+from ..core.caps import Guardrail
+
+
+class PolicyError(Exception):
+    """What is wrong in a policy file, and where."""
+
+
+class _Org(OrgGiven):
+    id: Id
+
+
+class Policy(BaseModel):
+    """One org as a file says it should be."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    about: Annotated[_Org, Field(alias="org")]
+    workspaces: dict[Id, WorkspaceGiven | None] = {}
+    keys: dict[Id, KeyGiven | None] = {}
+    guardrails: dict[Id, GuardrailGiven] = {}
+    caps: dict[Id, CapGiven] = {}
+    by: str = ""
+
+    @property
+    def org(self) -> str:
+        """The org's id."""
+        return self.about.id
+
+    def orders(self, caps: Iterable[str], guardrails: Iterable[str], *, prune: bool) -> list[c.Command]:
+        """What to order so that the org becomes what the file says; orders that change nothing make no entry."""
+        who: dict[str, Any] = {"org": self.org, "by": self.by}
+        orders: list[c.Command] = [c.SetOrg(**who, time_zone=self.about.time_zone, enforce=self.about.enforce)]
+        orders += [c.SetWorkspace(**who, workspace=name) for name in self.workspaces]
+        for name, key in self.keys.items():
+            given = key or KeyGiven()
+            names = None if given.credentials is None else tuple(given.credentials)
+            orders.append(c.SetKey(**who, key=name, workspace=given.workspace, credentials=names))
+        for name, rail in self.guardrails.items():
+            made = Guardrail(guardrail_id=name, each=rail.each, within=tuple(rail.within), except_=tuple(rail.except_), rule=rail.rule())
+            orders.append(c.SetGuardrail(**who, guardrail=made))
+        orders += [c.SetCap(**who, cap=name, scope=cap.scope, rule=cap.rule()) for name, cap in self.caps.items()]
+        if prune:
+            orders += [c.RemoveCap(**who, cap=name) for name in sorted(set(caps) - self.caps.keys())]
+            orders += [c.RemoveGuardrail(**who, guardrail=name) for name in sorted(set(guardrails) - self.guardrails.keys())]
+        return orders
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as the text that is written: an amount keeps its digits (M1), an id its zeros."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# YAML 1.1 reads `on`, `off`, `yes` and `no` as booleans; `enforce: on` is a word.
+for _first in "oOyYnN":
+    _Loader.yaml_implicit_resolvers[_first] = [
+        pair for pair in _Loader.yaml_implicit_resolvers.get(_first, []) if pair[0] != "tag:yaml.org,2002:bool"
+    ]
+
+
+def read_policies(text: str, by: str) -> list[Policy]:
+    """The policies of a file. Raises PolicyError with the place."""
+    try:
+        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+    except (yaml.YAMLError, RecursionError) as error:
+        raise PolicyError(f"is not YAML: {error}") from None
+    policies: list[Policy] = []
+    for document in documents:
+        try:
+            policies.append(Policy.model_validate(document if isinstance(document, dict) else {}).model_copy(update={"by": by}))
+        except ValidationError as error:
+            faults = error.errors(include_input=False)
+            raise PolicyError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {_plain(fault)}" for fault in faults)) from None
+    if not policies:
+        raise PolicyError("holds no policy: it begins with `org: {id: …}`")
+    return policies
+
+
+def _plain(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "is not known here"
+    return fault["msg"].removeprefix("Value error, ")

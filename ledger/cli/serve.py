@@ -1,0 +1,147 @@
+"""Owns `ledger serve`: the HTTP API, and without Kafka the whole pipeline beside it."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator
+
+import structlog
+import uvicorn
+from prometheus_client import start_http_server
+
+from .. import embedded
+from ..api.app import build_app
+from ..gateways.http import HttpGateway
+from ..metrics import Metrics
+from ..service import Clock, Service, system_clock
+from ..settings import Settings
+from ..store import tokens
+from ..store.dialect import Database, connect
+from ..store.schema import is_current, migrate
+from .common import Wrong, err, run, settings
+
+DRAIN_S = 8
+
+
+def serve() -> None:
+    """Serve the HTTP API; without Kafka also book, pulse, relay and command keys inside.
+
+    On SQLite the schema is made at the first start. The first access token is LEDGER_ADMIN_TOKEN, or one that is made
+    and shown once.
+    """
+    given = settings()
+    configure_logs(given.log_level)
+
+    async def work() -> None:
+        async with running(given) as server:
+            await server.wait()
+
+    run(work)
+
+
+def configure_logs(level: str) -> None:
+    """Structured lines on stderr. What the HTTP server would log of requests holds ids, so it is not logged."""
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), structlog.processors.format_exc_info,
+                    structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )  # fmt: skip
+
+
+class Running:
+    """A ledger that serves. `service` is its door to the books."""
+
+    def __init__(self, service: Service, server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+        self.service = service
+        self._server = server
+        self._task = task
+
+    async def wait(self) -> None:
+        """Until it is told to stop."""
+        await self._task
+
+    async def stop(self) -> None:
+        """Answers what is under way, and stops."""
+        self._server.should_exit = True
+        await self._task
+
+
+@contextlib.asynccontextmanager
+async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator[Running]:
+    """A ledger in this process, from the first request on; stopped when the block ends."""
+    database = await prepared(given)
+    gateway = HttpGateway(given.gateway_url, given.gateway_token) if given.gateway_url else None
+    service = Service(database, Metrics(), clock, declared_only=given.declared_orgs_only)
+    try:
+        await _first_token(database, given, clock())
+        _serve_metrics(given, service)
+        async with _http(given, service) as (server, task):
+            pipeline = asyncio.create_task(embedded.run(service, gateway))
+            try:
+                yield Running(service, server, task)
+            finally:
+                server.should_exit = True
+                await task
+                pipeline.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await pipeline
+    finally:
+        if gateway is not None:
+            await gateway.aclose()
+        await database.close()
+
+
+async def prepared(given: Settings) -> Database:
+    """The database with its schema at head: made on SQLite, demanded elsewhere."""
+    try:
+        database = connect(given.database_url, given.read_database_url)
+    except ValueError as error:
+        raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
+    async with database.writer.begin() as connection:
+        if not await is_current(connection):
+            if connection.dialect.name != "sqlite":
+                raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
+            await migrate(connection)
+    return database
+
+
+async def _first_token(database: Database, given: Settings, now_us: int) -> None:
+    async with database.writer.begin() as connection:
+        if await tokens.count(connection):
+            return
+        text = await tokens.create(connection, tokens.Token("first", ("admin",), None, None), now_us, given.admin_token)
+    if given.admin_token is None:
+        err.print(f"[bold]access token[/] {text}\n[dim]shown once; make others with `ledger tokens create`[/]")
+
+
+def _serve_metrics(given: Settings, service: Service) -> None:
+    if given.metrics_port:
+        try:
+            start_http_server(given.metrics_port, given.metrics_listen, service.metrics.registry)
+        except OSError as error:
+            raise Wrong(f"LEDGER_METRICS_PORT: {given.metrics_port} can't be used: {error.strerror}; 0 turns metrics off") from None
+
+
+@contextlib.asynccontextmanager
+async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicorn.Server, asyncio.Task[None]]]:
+    host, port = given.address
+    config = uvicorn.Config(
+        build_app(service), host, port, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S, backlog=2048
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(_until_stopped(server, given.listen))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.01)
+    if task.done():
+        await task
+    structlog.get_logger().info("serving", address=f"http://{given.listen}", docs=f"http://{given.listen}/docs")
+    yield server, task
+
+
+async def _until_stopped(server: uvicorn.Server, listen: str) -> None:
+    try:
+        await server.serve()
+    except SystemExit:
+        raise Wrong(f"LEDGER_LISTEN: {listen} can't be used; is something else listening there?") from None

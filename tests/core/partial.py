@@ -1,0 +1,64 @@
+"""Books in service, as `record` keeps them: the structure whole, and of the sums only what `needs` names."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+from ledger.core import entries as e
+from ledger.core.books import Books, SumKey
+from ledger.core.caps import Sum, total
+from ledger.core.commands import Command, Result
+from ledger.core.needs import needs
+from ledger.core.window import Period
+
+from .harness import OrgLedger, days_of_one, rows_of
+from .histories import tell
+
+
+class Loader:
+    """Loads sums from the rows of complete books, which see the same commands a moment later.
+
+    `cold`: structure and sums are loaded anew for every batch, as by a process that has just started; else kept.
+    """
+
+    def __init__(self, rows: OrgLedger, cold: bool) -> None:
+        self.rows, self.cold = rows, cold
+
+    def __call__(self, books: Books, run: Sequence[Command], now_us: int, originals: dict[int, e.Entry]) -> Books:
+        if self.cold or books.complete:
+            books = deepcopy(books)
+            books.complete = False
+            books.sums = {}
+            books.forget_policies()
+        wanted = needs(books, run, now_us, originals)
+        stored = rows_of(self.rows.books)
+        if wanted.after_day is not None:
+            books.sums.update({k: deepcopy(s) for k, s in stored.items() if k.period is Period.DAY and k.start > wanted.after_day})
+        for key in wanted.sums - books.sums.keys():
+            books.sums[key] = self._load(key, stored)
+        return books
+
+    def _load(self, key: SumKey, stored: dict[SumKey, Sum]) -> Sum:
+        if key.period in (Period.DAY, Period.HOUR):
+            return deepcopy(stored.get(key, Sum()))
+        return total(days_of_one(self.rows.books, key))
+
+
+class Both(OrgLedger):
+    """Complete books that have partial ones carry out every command first, and compares the journals."""
+
+    def __init__(self, org: str, cold: bool) -> None:
+        super().__init__(org)
+        self.partial = OrgLedger(org, Loader(self, cold))
+
+    def send(self, commands: Sequence[Command], now_us: int) -> list[Result]:
+        results = [self.partial.send(run, now_us) for run in ([command] for command in commands)] or [self.partial.send([], now_us)]
+        answer = super().send(commands, now_us)
+        assert [result for part in results for result in part] == answer
+        assert self.partial.journal[-9:] == self.journal[-9:]
+        assert len(self.partial.journal) == len(self.journal)
+        return answer
+
+
+def play_both(actions: list, cold: bool) -> None:
+    """Plays a history on complete and on partial books; the entries must be the same."""
+    tell(actions, Both("acme", cold))

@@ -1,0 +1,81 @@
+"""What `needs` must name, case by case: too little raises NotLoaded, or worse, lets a gap pass for a zero."""
+
+import pytest
+
+from ledger.core.caps import Action, Enforce, Rule
+from ledger.core.money import Nanos
+from ledger.core.window import Period
+
+from .histories import DAY, HOUR, MINUTE, SECOND
+from .partial import play_both
+
+either = pytest.mark.parametrize("cold", [True, False], ids=["loaded anew", "kept in memory"])
+
+
+def use(key: str = "k1", cost: int = 6, ago: int = 0) -> tuple:
+    return "use", {"key": key, "workspace": "w1", "cost": cost, "byok": False, "upstream": None, "tokens": 1, "ago": ago}
+
+
+def cap(scope: str, period: Period, limit: int = 5, name: str = "c1") -> tuple:
+    return "cap", (name, scope, Rule(period=period, limit=Nanos(limit), action=Action.PAUSE))
+
+
+def test_the_loader_would_notice_a_sum_that_is_not_named() -> None:
+    """The tests below can fail at all: a cap is breached by what was loaded only."""
+    play_both([use(cost=4), cap("key:k1", Period.MONTH), ("wait", DAY), use(cost=1), ("wait", 20 * DAY)], cold=True)
+
+
+@either
+def test_an_event_booked_ahead_of_its_hour_breaches_when_that_hour_begins(cold: bool) -> None:
+    """W2, W5, C3: the hour's row was written before its hour, and must be found in it."""
+    play_both([cap("key:k1", Period.HOUR), ("wait", 58 * MINUTE), use(ago=-4 * MINUTE), ("wait", 5 * MINUTE)], cold)
+
+
+@either
+def test_an_event_a_second_ahead_of_our_clock_does_not_stop_the_next_hour(cold: bool) -> None:
+    """W3 lets clocks differ: with a cap by the hour, the next hour's pulse must be able to do its work."""
+    play_both([cap("key:k1", Period.HOUR), use(cost=1, ago=-SECOND), ("wait", 2 * HOUR)], cold)
+
+
+@either
+@pytest.mark.parametrize("scope", ["key:k1", "workspace:w1", "org"])
+@pytest.mark.parametrize("period", [Period.WEEK, Period.MONTH, Period.YEAR, Period.LIFETIME])
+def test_an_event_ahead_of_midnight_comes_due_under_a_longer_cap(cold: bool, scope: str, period: Period) -> None:
+    """W5: at midnight every cap of its scopes is looked at, not those by the day alone."""
+    play_both([cap(scope, period, 100), ("wait", 17 * HOUR - 2 * MINUTE), use(ago=-4 * MINUTE), ("wait", 5 * MINUTE)], cold)
+
+
+@either
+@pytest.mark.parametrize("first", [("key", ("k1", "w1", None)), ("workspace", "w1"), ("key", ("k2", "w1", None))])
+@pytest.mark.parametrize("scope", ["key:k1", "workspace:w1"])
+def test_a_window_that_was_loaded_before_its_cap_was_made_is_true_when_it_is(cold: bool, first: tuple, scope: str) -> None:
+    """C5: a sum in memory is kept up to date, or loaded again."""
+    play_both([first, use(), cap(scope, Period.MONTH)], cold)
+
+
+@either
+def test_a_cap_made_again_counts_what_was_spent_in_between(cold: bool) -> None:
+    """C1, C5."""
+    play_both([cap("org", Period.MONTH), use(cost=1), ("uncap", "c1"), use(cost=9), cap("org", Period.MONTH)], cold)
+
+
+@either
+@pytest.mark.parametrize("period", list(Period))
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Pacific/Auckland", "America/Havana"])
+def test_a_change_of_zone_finds_every_window_of_the_new_zone(cold: bool, period: Period, zone: str) -> None:
+    """W4."""
+    play_both([cap("key:k1", period), use(), ("org", (zone, Enforce.ON)), use(cost=1), ("wait", DAY)], cold)
+
+
+@either
+@pytest.mark.parametrize("period", list(Period))
+def test_a_linked_key_brings_its_days_and_its_hour(cold: bool, period: Period) -> None:
+    """S3."""
+    play_both([use(key="n1"), cap("key:k1", period), ("key", ("k1", "w1", ("n1",))), use(cost=1), ("wait", DAY)], cold)
+
+
+@either
+@pytest.mark.parametrize("period", list(Period))
+def test_a_late_correction_finds_its_window(cold: bool, period: Period) -> None:
+    """J3."""
+    play_both([cap("workspace:w1", period), use(), ("wait", DAY), ("correct", (0, 1, False)), ("wait", 20 * DAY)], cold)
