@@ -211,7 +211,9 @@ def assert_levels(books: Books, journal: Sequence[e.Entry], now_us: int) -> None
     now_us = max(now_us, books.recorded_us)
     must = set(open_by_journal(books, journal, now_us))
     # A guardrail's cap on a workspace that nobody has opened yet may or may not be looked at: it stops no key.
-    nowhere = {at for at, breach in books.breaches.items() if breach.scope[10:] not in books.workspaces and breach.scope[:10] == "workspace:"}
+    nowhere = {
+        at for at, breach in books.breaches.items() if breach.scope[10:] not in books.workspaces and breach.scope[:10] == "workspace:"
+    }
     assert set(books.breaches) - nowhere == must - nowhere, f"C3: open {sorted(books.breaches)}, should be {sorted(must)}"
     for key in books.keys.values():
         if key.alias_of is None:

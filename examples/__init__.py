@@ -1,0 +1,1 @@
+"""A demo org, its fleet of agents, and the small gateway that they call."""

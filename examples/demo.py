@@ -1,0 +1,214 @@
+"""`make run`: an org with 48 keys, real arrivals on a fast clock, one agent that runs away, and a ledger that stops it.
+
+Everything is real: the ledger serves HTTP over a SQLite file, the agents call a gateway over HTTP, the gateway reports usage and
+obeys the ledger's key commands. Only the clock is fast, until the show is over; then it is the system's, and the ledger goes on.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from examples.fleet import ORG, RUNAWAY, Call, fleet, runaway, trace
+from examples.gateway import Gateway, GatewayKey, Reporter, build_app
+from examples.watch import Watch
+from ledger.cli.policy import read_policies
+from ledger.cli.serve import Running, configure_logs, running
+from ledger.settings import Settings
+
+DAY_US = 86_400_000_000
+BEFORE_MIDNIGHT_US = 2_700_000_000
+LOOP_FROM_US, LOOP_EVERY_US, LOOP_CALLS = 900_000_000, 3_000_000, 660
+AFTER_US = 60_000_000
+IN_FLIGHT = 64
+
+
+class FastClock:
+    """Trace time: starts 45 minutes before a midnight of UTC and runs `speed` times as fast, until `settle`."""
+
+    def __init__(self, speed: float) -> None:
+        now_us = time.time_ns() // 1000
+        # The last midnight that leaves the whole show in the past, so that the system's clock is ahead when it ends.
+        self.midnight_us = (now_us - 3_600_000_000) // DAY_US * DAY_US
+        self.start_us = self.midnight_us - BEFORE_MIDNIGHT_US
+        self.speed = speed
+        self._began = time.monotonic()
+        self._settled = False
+
+    def __call__(self) -> int:
+        """Microseconds since 1970."""
+        if self._settled:
+            return time.time_ns() // 1000
+        return self.start_us + int((time.monotonic() - self._began) * 1_000_000 * self.speed)
+
+    def begin(self) -> None:
+        """The first call is now."""
+        self._began = time.monotonic()
+
+    def settle(self) -> None:
+        """From here on it is the system's clock."""
+        self._settled = True
+
+    async def until(self, offset_us: int) -> None:
+        """Waits for an instant of the trace."""
+        await asyncio.sleep(max(0.0, (self.start_us + offset_us - self()) / 1_000_000 / self.speed))
+
+
+@dataclass
+class Story:
+    """What happened, as the agents and the gateway saw it: the other side of the ledger's books."""
+
+    accepted_nanos: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    refused: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sent_at: dict[str, float] = field(default_factory=dict)
+    pause_ms: float | None = None
+
+
+@dataclass
+class Stage:
+    """The running parts."""
+
+    clock: FastClock
+    ledger: Running
+    gateway: Gateway
+    client: httpx.AsyncClient
+    agents: httpx.AsyncClient
+    story: Story
+    token: str
+
+
+async def act(stage: Stage, calls: list[Call]) -> None:
+    """Every agent makes its calls when they are due."""
+    free, under_way = asyncio.Semaphore(IN_FLIGHT), set[asyncio.Task[None]]()
+    stage.clock.begin()
+    for call in calls:
+        await stage.clock.until(call.offset_us)
+        await free.acquire()
+        task = asyncio.create_task(_call(stage, call))
+        under_way.add(task)
+        task.add_done_callback(lambda done: (under_way.discard(done), free.release()))
+    await asyncio.gather(*under_way)
+
+
+async def _call(stage: Stage, call: Call) -> None:
+    began = time.monotonic()
+    body = {
+        "model": call.agent.model,
+        "simulate": {"input_tokens": call.input_tokens, "output_tokens": call.output_tokens, "session": call.session},
+    }
+    answer = await stage.agents.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {call.agent.secret}"})
+    if answer.status_code == 200:
+        stage.story.accepted_nanos[call.agent.name] += call.nanos
+        stage.story.sent_at[answer.json()["id"]] = began
+    else:
+        stage.story.refused[call.agent.name] += 1
+
+
+async def time_the_pause(stage: Stage) -> None:
+    """Notes how long after the call that crossed the cap the gateway had its key paused."""
+    await stage.gateway.by_name[RUNAWAY].stopped.wait()
+    paused = time.monotonic()
+    answer = await stage.client.get(f"/v1/orgs/{ORG}/explain", params={"scope": f"key:{RUNAWAY}"})
+    crossed = answer.json()["facts"]["crossed"][0]["id"]
+    stage.story.pause_ms = (paused - stage.story.sent_at[crossed]) * 1000
+
+
+async def caught_up(stage: Stage) -> None:
+    """Until the ledger has booked what the gateway accepted, and every key command is confirmed."""
+    while stage.gateway.reporter.reported < stage.gateway.accepted.total():
+        await asyncio.sleep(0.05)
+    while any(
+        row["delivery"] in ("pending", "attempted") for row in (await stage.client.get(f"/v1/orgs/{ORG}/commands")).json()["commands"]
+    ):
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def staged(listen: str, gateway_port: int, database: Path, speed: float) -> AsyncIterator[Stage]:
+    """The ledger and the gateway, serving; the demo's policy applied."""
+    for old in database.parent.glob(database.name + "*"):
+        old.unlink()
+    clock, token, gateway_token = FastClock(speed), f"ldg_{secrets.token_urlsafe(32)}", secrets.token_urlsafe(16)
+    gateway_url = f"http://127.0.0.1:{gateway_port}"
+    settings = Settings(
+        database_url=f"sqlite:///{database}", listen=listen, metrics_port=0, admin_token=token, gateway_url=gateway_url, gateway_token=gateway_token
+    )  # fmt: skip
+    keys = {agent.secret: GatewayKey(ORG, agent.workspace, agent.name) for agent in fleet()}
+    gateway = Gateway(keys, Reporter(f"http://{listen}", token), gateway_token, clock)
+    async with running(settings, clock) as ledger, _serving(gateway, gateway_port):
+        policy = read_policies((Path(__file__).parent / "policy.yaml").read_text(), "demo")[0]
+        await ledger.service.record(policy.orders((), (), prune=False))
+        async with (
+            httpx.AsyncClient(base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}) as client,
+            httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=IN_FLIGHT)) as agents,
+        ):
+            yield Stage(clock, ledger, gateway, client, agents, Story(), token)
+
+
+@contextlib.asynccontextmanager
+async def _serving(gateway: Gateway, port: int) -> AsyncIterator[None]:
+    server = uvicorn.Server(uvicorn.Config(build_app(gateway), "127.0.0.1", port, log_level="error", access_log=False))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    with contextlib.suppress(AttributeError):
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def show(stage: Stage, watch: Watch) -> None:
+    """The whole story, before the eyes of whoever watches."""
+    calls = sorted([*trace(), *runaway(LOOP_FROM_US, LOOP_EVERY_US, LOOP_CALLS)])
+    timing, watching = asyncio.create_task(time_the_pause(stage)), asyncio.create_task(watch.run(stage))
+    try:
+        await act(stage, calls)
+        await stage.clock.until(calls[-1].offset_us + AFTER_US)
+        await caught_up(stage)
+        await timing
+        await watch.last(stage)
+    finally:
+        watching.cancel()
+    stage.clock.settle()
+
+
+async def main(args: argparse.Namespace) -> None:
+    """The show, then the ledger goes on serving."""
+    configure_logs("error")
+    async with staged(args.listen, args.gateway_port, args.database, args.speed) as stage:
+        with Watch() as watch:
+            await show(stage, watch)
+        watch.farewell(stage, args.listen, args.database)
+        if not args.exit:
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            await stop.wait()
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:8080", help="where the ledger serves (default %(default)s)")
+    parser.add_argument("--gateway-port", type=int, default=8081, help="where the agents' gateway serves (default %(default)s)")
+    parser.add_argument("--database", type=Path, default=Path("demo.db"), help="SQLite file, made anew (default %(default)s)")
+    parser.add_argument("--speed", type=float, default=100, help="how much faster than real the clock runs (default %(default)s)")
+    parser.add_argument("--exit", action="store_true", help="end with the show instead of serving on")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(arguments()))

@@ -1,0 +1,103 @@
+"""Money: digits to nanos, once (M1, M2), and nothing guessed (M6)."""
+
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.core.money import MAX_AMOUNT_NANOS, MAX_EVENT_NANOS, USD, AmountError, parse_usd, usd_text
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos"),
+    [("0", 0), ("1", USD), ("0.00006958", 69_580), ("1.4E-7", 140), ("1.4e-7", 140), ("10.00", 10 * USD), ("5.", 5 * USD), (".5", USD // 2),
+     ("+1", USD), ("0.000000001", 1), ("1e6", MAX_EVENT_NANOS), ("0001", USD), ("1e-30", 0), ("0e99999", 0), ("999999.999999999", 10**15 - 1)],
+)  # fmt: skip
+def test_decimal_text_is_read_by_its_digits(text: str, nanos: int) -> None:
+    """M1."""
+    assert parse_usd(text) == nanos
+    assert type(parse_usd(text)) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos"),
+    [("0.0000000005", 0), ("0.0000000015", 2), ("0.0000000025", 2), ("0.00000000050000001", 1), ("0.00000000049999999", 0),
+     ("2.5e-9", 2), ("3.5e-9", 4), ("0.9999999995", USD), ("0.9999999985", 999_999_998)],
+)  # fmt: skip
+def test_an_amount_is_rounded_half_to_even_once(text: str, nanos: int) -> None:
+    """M2."""
+    assert parse_usd(text) == nanos
+
+
+def test_forty_digits_are_rounded_once_and_not_twice() -> None:
+    """M2: rounding to a double, or to 28 digits first, would make this a tie."""
+    assert parse_usd("0.0000000005" + "0" * 28 + "1") == 1
+    assert parse_usd("123456.0000000005" + "0" * 20 + "1") == 123_456 * USD + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "abc", "1,5", "1 ", " 1", "1_0", "0x1", "NaN", "nan", "sNaN", "Infinity", "-inf", "--1", "1e", "e1", ".", "1.2.3", "$1", "１", "١",
+     "1\0", "1\n", "1e99999999999999999999", "9" * 65, "²", "½"],
+)  # fmt: skip
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(AmountError):
+        parse_usd(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "-0.000000001", "-1e-9", "-1e-10", "-1e-15", "-1e-25", "-0.00000000000000000000001"])
+def test_a_negative_amount_is_refused_however_little_it_is(text: str) -> None:
+    with pytest.raises(AmountError, match="negative"):
+        parse_usd(text)
+
+
+@pytest.mark.parametrize("text", ["1000000.000000001", "1e7", "9" * 40, "1e20", "1e21", "1e999999", "-1e21"])
+def test_more_than_a_million_dollars_is_an_error(text: str) -> None:
+    """T4."""
+    with pytest.raises(AmountError):
+        parse_usd(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("EUR 1", "EUR"), ("1 EUR", "EUR"), ("1.00 GBP", "GBP"), ("€1", "€"), ("1£", "£"), ("¥100", "¥")]
+)
+def test_another_currency_is_refused_by_its_name(text: str, name: str) -> None:
+    """M6."""
+    with pytest.raises(AmountError, match=f"is in {name}"):
+        parse_usd(text)
+
+
+@given(st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=None))
+def test_every_amount_is_rounded_as_decimal_arithmetic_says(amount: Decimal) -> None:
+    """M2, against `Decimal` in a context wide enough for anything."""
+    text = str(amount)
+    if len(text) > 64:
+        return
+    with localcontext() as context:
+        context.prec, context.rounding = 400, ROUND_HALF_EVEN
+        expected = int(amount.quantize(Decimal("1e-9")).scaleb(9))
+    assert parse_usd(text, signed=True) == expected
+
+
+@pytest.mark.parametrize("text", ["-1e-25", "1e-25", "-1e-10", "-4e-10", "-0"])
+def test_a_signed_amount_too_small_to_count_is_nothing(text: str) -> None:
+    """M2: half to even, on either side of nothing."""
+    assert parse_usd(text, signed=True) == 0
+
+
+@given(st.integers(-MAX_AMOUNT_NANOS, MAX_AMOUNT_NANOS))
+def test_text_of_an_amount_reads_back_as_the_same_amount(nanos: int) -> None:
+    """M1: exact both ways, and within 64 bits."""
+    text = usd_text(nanos)
+    assert parse_usd(text, MAX_AMOUNT_NANOS, signed=True) == nanos
+    assert abs(nanos) < 2**63
+    assert text == "0" or len(text.partition(".")[2]) >= 2
+
+
+@given(st.text(st.sampled_from("0123456789.eE+-"), max_size=70))
+def test_any_text_of_number_characters_gives_an_amount_or_an_amount_error(text: str) -> None:
+    try:
+        assert 0 <= parse_usd(text) <= MAX_EVENT_NANOS
+    except AmountError as error:
+        assert text not in str(error) or len(text) < 3

@@ -1,0 +1,266 @@
+"""Reading usage events: any bytes give `RecordUsage` or `Rejected` (T4), without secrets (S2) and without what was said (S7)."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.core.batch import Found
+from ledger.core.books import Books
+from ledger.core.commands import RecordUsage, Rejected, Status
+from ledger.core.execute import execute
+from ledger.core.needs import needs
+from ledger.core.window import FOREVER_US
+from ledger.wire.secrets import may_hold_secret
+from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events
+
+from .events import PROMPT, TEXT_FIELDS, event, raw, with_cost
+
+NOW_US = 1_772_960_400_000_000
+
+
+def good(body: bytes) -> RecordUsage:
+    command = parse_usage(body)
+    assert isinstance(command, RecordUsage), command
+    return command
+
+
+def bad(body: bytes) -> Rejected:
+    rejected = parse_usage(body)
+    assert isinstance(rejected, Rejected), rejected
+    return rejected
+
+
+def test_a_good_event_becomes_a_command_with_every_field_in_its_place() -> None:
+    said = {
+        "model": "m", "provider": "p", "input_tokens": 25, "cached_input_tokens": 3, "cache_write_tokens": 2, "output_tokens": 9,
+        "reasoning_tokens": 4, "audio_tokens": 1, "images": 2, "searches": 3, "upstream_cost_usd": 0.5, "byok": True,
+        "member": "ann", "end_user": "u", "preset": "x", "preset_version": 7, "session": "s", "tags": {"team": "a"}, "hold": "h",
+        "response_id": "r",
+    }  # fmt: skip
+    command = good(raw(said | {"started_at": "2026-03-08T08:59:59.5Z"}))
+    assert (command.cost, command.cost_text, command.upstream, command.upstream_text) == (1_250_000_000, "1.25", 500_000_000, "0.5")
+    assert (command.source, command.event_id, command.time_us) == ("gateway", "e1", NOW_US)
+    usage = command.usage
+    assert (usage.org, usage.key, usage.workspace, usage.started_us) == ("acme", "crawler", "research", NOW_US - 500_000)
+    assert {name: getattr(usage, name) for name in said if name != "upstream_cost_usd"} == \
+        {name: value for name, value in said.items() if name != "upstream_cost_usd"}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"{", b"nonsense", b"\xff\xfe", b"{'a': 1}", b"\xef\xbb\xbf{}", raw() + b"x", b'{"a":NaN}'])
+def test_what_is_not_json_is_rejected(body: bytes) -> None:
+    assert bad(body).detail.startswith("is not JSON")
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"1", b'"text"', b"true", b"{}"])
+def test_json_that_is_no_event_is_rejected(body: bytes) -> None:
+    assert bad(body).reason == "malformed"
+
+
+@pytest.mark.parametrize("name", ["specversion", "type", "source", "id", "time", "data"])
+def test_a_missing_attribute_is_named(name: str) -> None:
+    assert bad(raw(**{name: ...})).detail == f"{name}: is missing"
+
+
+def test_a_missing_key_is_named_and_so_is_a_missing_org_without_a_token_that_says_it() -> None:
+    assert bad(raw({"key": ...})).field == "data.key"
+    assert bad(raw({"org": ...})).field == "data.org"
+    assert isinstance(parse_usage(raw({"org": ...}), "acme"), RecordUsage)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key", 5), ("key", None), ("key", ""), ("workspace", []), ("input_tokens", "5"), ("input_tokens", 1.5), ("images", -1),
+        ("output_tokens", 2**53), ("byok", "yes"), ("tags", ["a"]), ("tags", {"a": 1}), ("preset_version", 2**31),
+        ("started_at", "yesterday"), ("started_at", "2026-03-08T09:00:00"), ("input_tokens", True), ("model", {"name": "m"}),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_or_range_is_rejected_by_the_name_of_its_field(field: str, value: object) -> None:
+    rejected = bad(raw({field: value}))
+    assert rejected.field is not None and rejected.field.startswith(f"data.{field}")
+    assert (rejected.source, rejected.event_id) == ("gateway", "e1")
+
+
+@pytest.mark.parametrize("attributes", [{"type": "llm.usage.v2"}, {"specversion": "0.3"}, {"source": ""}, {"id": ""}, {"id": 7}])
+def test_a_wrong_attribute_is_rejected(attributes: dict) -> None:
+    assert bad(raw(**attributes)).field == next(iter(attributes))
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["NaN", "Infinity", "-Infinity", '"NaN"', '"nan"', '"Infinity"', '"-inf"', '"sNaN"', "-1", '"-0.01"', '"-1e-15"', "-1e-25",
+     "1" * 40, f'"{"1" * 40}"', '"1000000.000000001"', "1e7", "1e999999999", '"1e99999999999999999999"', '"EUR 1"', '"1.00 EUR"',
+     '"€1"', '"$1"', "true", "{}", "[1]", '""', '" 1"', '"1,5"', '"1_0"', '"0x1"', '"١"', '"１"', f'"0.{"1" * 80}"', '"1\\u0000"'],
+)  # fmt: skip
+def test_a_cost_that_is_no_honest_amount_is_rejected(written: str) -> None:
+    """M1, M6, T4: not a number, infinite, negative however little, too much, or in another currency."""
+    assert bad(with_cost(written)).detail.startswith(("data.cost_usd", "is not JSON"))
+
+
+def test_another_currency_is_refused_by_its_name() -> None:
+    """M6."""
+    assert "EUR" in bad(raw({"currency": "EUR"})).detail
+    assert "EUR" in bad(raw({"cost_usd": "1.00 EUR"})).detail
+    assert good(raw({"currency": "USD"})).cost == 1_250_000_000
+
+
+@pytest.mark.parametrize(
+    ("written", "nanos"),
+    [("1.4E-7", 140), ('"1.4E-7"', 140), ("0.00006958", 69_580), ("1e0", 10**9), ("1.25e+2", 125 * 10**9), ("0.1", 10**8),
+     ("0.30000000000000004", 300_000_000), ("1.35e-05", 13_500), ("0", 0), ("0.0", 0), ("1000000", 10**15), ("0." + "1" * 40, 111_111_111),
+     ("5e-10", 0), ("15e-10", 2), ("25e-10", 2), ('"\\u0031.5"', 1_500_000_000)],
+)  # fmt: skip
+def test_an_amount_is_read_by_its_digits_and_rounded_once(written: str, nanos: int) -> None:
+    """M1, M2: also a JSON number with an exponent; never a float."""
+    command = good(with_cost(written))
+    assert command.cost == nanos
+    assert command.cost_text == json.loads(written if written[0] == '"' else f'"{written}"')
+
+
+@pytest.mark.parametrize("value", [..., None])
+def test_no_cost_is_unpriced_and_a_cost_of_nothing_is_a_price(value: object) -> None:
+    """M4."""
+    assert good(raw({"cost_usd": value})).cost is None
+    assert good(raw({"cost_usd": 0})).cost == 0
+
+
+@pytest.mark.parametrize("written", ['"1.5"', "1.50", "15e-1", "1500000e-6", '"0001.5"'])
+def test_the_same_content_as_text_or_number_is_a_duplicate(written: str) -> None:
+    """J2: how an amount was written is no difference."""
+    first = execute(books := Books("acme"), [good(with_cost("1.5"))], NOW_US, Found())
+    entry = first.entries[-1]
+    found = Found(known={entry.command.digest: entry.seq}, originals={entry.seq: entry})
+    again = execute(books, [good(with_cost(written)), good(with_cost("1.51"))], NOW_US, found)
+    assert [result.status for result in again.results] == [Status.DUPLICATE, Status.EXISTS_WITH_DIFFERENT_CONTENT]
+    assert again.entries == []
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-03-08T09:00:00", "2026-03-08", "yesterday", "", "2026-13-01T00:00:00Z", "10000-01-01T00:00:00Z", 5, None]
+)
+def test_a_time_without_a_zone_or_that_is_none_is_rejected(time: object) -> None:
+    assert bad(raw(time=time)).field == "time"
+
+
+@pytest.mark.parametrize(
+    ("time", "status"),
+    [("0001-01-01T00:00:00+14:00", "rejected"), ("0001-01-01T00:00:00Z", "rejected"), ("1999-12-31T23:59:59Z", "rejected"),
+     ("9999-12-31T23:59:59-14:00", "parked"), ("9999-12-31T23:59:59Z", "parked"), ("2026-03-08T10:00:00+01:00", "recorded")],
+)  # fmt: skip
+def test_the_ends_of_the_calendar_are_answered(time: str, status: str) -> None:
+    """W3: the year 1 and the year 9999 are times like others, also west and east of Greenwich."""
+    books, command = Books("acme"), good(raw(time=time))
+    needs(books, [command], NOW_US, {})
+    assert [result.status for result in execute(books, [command], NOW_US, Found()).results] == [status]
+    assert abs(command.time_us) <= FOREVER_US + 86_400_000_000
+
+
+def test_times_are_instants_whatever_their_offset() -> None:
+    assert good(raw(time="2026-03-08T14:30:00+05:30")).time_us == good(raw()).time_us
+
+
+@pytest.mark.parametrize("field", TEXT_FIELDS)
+@pytest.mark.parametrize("length", [512, 100_000])
+def test_a_string_past_its_bound_is_rejected(field: str, length: int) -> None:
+    """T4."""
+    assert bad(raw({field: "x" * length})).field == f"data.{field}"
+
+
+def test_ids_tags_and_their_number_are_bounded() -> None:
+    """S1: 128 characters. T4."""
+    assert good(raw({"key": "k" * 128})).usage.key == "k" * 128
+    assert bad(raw({"key": "ä" * 129})).field == "data.key"
+    assert bad(raw(id="x" * 513)).field == "id"
+    assert bad(raw({"tags": {"t": "v" * 257}})).field == "data.tags"
+    assert bad(raw({"tags": {str(n): "v" for n in range(33)}})).field == "data.tags"
+
+
+def test_a_tag_whose_name_is_too_long_is_rejected_by_the_name_of_its_field() -> None:
+    assert bad(raw({"tags": {"t" * 129: "v"}})).field == "data.tags"
+
+
+@pytest.mark.parametrize("depth", [31, 64, 10_000, 200_000])
+@pytest.mark.parametrize("name", ["prompt", "cost_usd", "tags"])
+def test_nesting_is_bounded(depth: int, name: str) -> None:
+    """T4: 64 levels and more are rejected, before anything follows them down."""
+    body = raw({name: "DEEP"}).replace(b'"DEEP"', b'{"a":[' * (depth // 2) + b"1" + b"]}" * (depth // 2))
+    answer = parse_usage(body)
+    assert isinstance(answer, Rejected) or (depth == 31 and name == "prompt")
+
+
+def test_braces_inside_what_was_said_are_not_nesting() -> None:
+    assert good(raw({"prompt": '{[\\"' * 500})).usage.key == "crawler"
+
+
+@pytest.mark.parametrize("field", TEXT_FIELDS)
+@pytest.mark.parametrize("written", ['"a\\u0000b"', '"\\ud800"', '"\\udfff x"', '"a\\ud800\\u0041"', '"\\x"', '"a\x01b"'])
+def test_a_nul_a_lone_surrogate_and_a_broken_escape_are_rejected_in_every_text_field(field: str, written: str) -> None:
+    """T4."""
+    bad(raw({field: "HERE"}).replace(b'"HERE"', written.encode()))
+
+
+@pytest.mark.parametrize("body", [raw({"key": "HERE"}), raw({"cost_usd": "HERE"}), raw(source="HERE"), raw({"tags": {"HERE": "HERE"}})])
+@pytest.mark.parametrize("bytes_", [b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"1\x80"])
+def test_bytes_that_are_no_utf8_are_rejected(body: bytes, bytes_: bytes) -> None:
+    """T4: also in an amount, which is kept raw until it is read."""
+    bad(body.replace(b"HERE", bytes_))
+
+
+def test_bodies_are_split_and_a_fault_of_the_envelope_refuses_the_whole() -> None:
+    """T4."""
+    one = raw()
+    assert len(split_events(b"[" + one + b"," + one + b"]", "application/cloudevents-batch+json")) == 2
+    assert split_events(one + b"\n\n" + one + b"\r\n", "application/x-ndjson")[0] == one
+    for body in (b"", b"{}", b"[1,", b"\xff", b"[" * 100_000):
+        with pytest.raises(EnvelopeError) as caught:
+            split_events(body, "application/json")
+        assert PROMPT not in str(caught.value)
+    with pytest.raises(EnvelopeError):
+        split_events(b"[" + b",".join([b"1"] * 10_001) + b"]", "application/json")
+
+
+def test_a_binary_event_is_the_same_as_a_structured_one() -> None:
+    whole = event()
+    headers = {f"ce-{name}": str(value) for name, value in whole.items() if name != "data"}
+    assert parse_usage(join_binary(headers, json.dumps(whole["data"]).encode())) == good(raw())
+    bad(join_binary({}, b""))
+    bad(join_binary(headers, b"}"))
+
+
+@settings(max_examples=1500)
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_any_bytes_give_an_answer_and_never_an_exception(body: bytes) -> None:
+    """T4."""
+    assert isinstance(parse_usage(body), RecordUsage | Rejected)
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.from_regex(r"-?[0-9.eE+]{1,20}", fullmatch=True)
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+FIELDS = (*TEXT_FIELDS, "cost_usd", "upstream_cost_usd", "currency", "byok", "tags", "input_tokens", "preset_version", "started_at")
+
+
+@settings(max_examples=1500)
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4),
+    st.dictionaries(st.sampled_from(("specversion", "type", "source", "id", "time")), json_values, max_size=2),
+    st.lists(st.tuples(st.integers(0, 600), st.binary(max_size=3)), max_size=3),
+)
+def test_a_good_event_spoiled_anyhow_gives_an_answer_that_can_be_carried_out(data: dict, attributes: dict, cuts: list) -> None:
+    """T4: and what is read can be booked, or is answered with a status."""
+    body = raw(data, **attributes)
+    for at, put in cuts:
+        body = body[:at] + put + body[at + 1 :]
+    answer = parse_usage(body, "acme", plain=not may_hold_secret(body))
+    if isinstance(answer, RecordUsage):
+        assert answer.cost is None or 0 <= answer.cost <= 10**15
+        assert "\0" not in repr(answer.usage)
+        books = Books(answer.usage.org)
+        needs(books, [answer], NOW_US, {})
+        execute(books, [answer], NOW_US, Found())
