@@ -16,7 +16,7 @@ from .core.batch import Found, Outcome
 from .core.books import Books
 from .core.commands import Command, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
 from .core.entries import Entry
-from .core.execute import AHEAD_US, execute
+from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
 from .core.window import Period, window_at
 from .store import books as projections
@@ -146,14 +146,13 @@ async def _find(connection: AsyncConnection, org_id: int, books: Books, commands
     if found.known or corrected:
         found.originals = await journal.entries_at(connection, org_id, books.org, {*found.known.values(), *corrected})
         found.prices = await journal.prices(connection, org_id, corrected)
+    await projections.load_after(connection, org_id, books, ahead(books, max(now_us, books.recorded_us)))
     missing = needs(books, commands, now_us, found.originals)
-    if missing.after_day is not None:
-        await projections.load_days_after(connection, org_id, books, missing.after_day)
-    await projections.load_sums(connection, org_id, books, missing.sums - books.sums.keys())
+    await projections.load_sums(connection, org_id, books, missing.sums)
     if missing.hours is not None:
         scopes, zone = missing.hours
         hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
-        found.hours = await journal.used_since(connection, org_id, books.org, scopes, hour.start_us, hour.end_us, AHEAD_US)
+        found.openings = await journal.used_since(connection, org_id, books.org, scopes, hour.start_us, zone, AHEAD_US)
     return found
 
 

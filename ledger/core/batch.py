@@ -8,7 +8,6 @@ import msgspec
 from . import entries as e
 from . import levels
 from .books import Books
-from .caps import Sum
 from .commands import Result, Status
 from .fold import fold
 
@@ -18,13 +17,13 @@ class Found(msgspec.Struct):
 
     Attributes:
       known: digest → seq of the entry it became (J2). originals: seq → entries that repeats or corrections name.
-      prices: seq → nano-USD that an earlier correction set. hours: scope → what it used in the current local hour.
+      prices: seq → nano-USD that an earlier correction set. openings: what scopes used in the present hour and later ones (C5).
     """
 
     known: dict[bytes, int] = msgspec.field(default_factory=dict)
     originals: Mapping[int, e.Entry] = msgspec.field(default_factory=dict)
     prices: dict[int, int] = msgspec.field(default_factory=dict)
-    hours: Mapping[str, Sum] = msgspec.field(default_factory=dict)
+    openings: tuple[e.Opening, ...] = ()
 
 
 class Outcome(msgspec.Struct):

@@ -28,11 +28,13 @@ class SumKey(NamedTuple):
     start: int
 
 
-class Spoken(NamedTuple):
-    """Thresholds that have spoken in a cap's latest window: (limit, percent), percent None for unpriced calls (C6)."""
+class Said(NamedTuple):
+    """A threshold that has spoken: for a cap's window and limit, once (C6). `percent` None: for unpriced calls."""
 
     start_us: int
-    said: frozenset[tuple[int, int | None]]
+    end_us: int
+    limit: int
+    percent: int | None
 
 
 class Books:
@@ -42,7 +44,9 @@ class Books:
       breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones.
       ordinals: the last one used by each cap id, for ever (C3).
       waits: by cap id, the keys that wait for a person's resume.
-      latest_us: the latest time of any usage; it may be ahead of `recorded_us` (W3 lets a clock be minutes fast).
+      latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
+        `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
+      spoken: what thresholds have said of windows that have not ended, by cap id.
       members, aliases, names, caps_at: indexes over the rest.
       changed: (kind of row, its key) of everything touched since it was last emptied, in order.
     """
@@ -54,6 +58,7 @@ class Books:
         self.seq = 0
         self.recorded_us = 0
         self.latest_us = 0
+        self.latest_day = 0
         self.org_seq = 0
         self.complete = complete
         self.workspaces: dict[str, Workspace] = {}
@@ -65,7 +70,7 @@ class Books:
         self.breaches: dict[tuple[str, Kind], Breach] = {}
         self.history: dict[tuple[str, int], Breach] = {}
         self.ordinals: dict[str, int] = {}
-        self.spoken: dict[str, Spoken] = {}
+        self.spoken: dict[str, frozenset[Said]] = {}
         self.waits: dict[str, set[str]] = {}
         self.sums: dict[SumKey, Sum] = {}
         self.changed: dict[tuple[str, Any], None] = {}
@@ -75,6 +80,7 @@ class Books:
         self.caps_at: dict[str, dict[str, None]] = {}
         self._caps_on: dict[str, tuple[Cap, ...]] = {}
         self._spans: dict[str, tuple[Period, ...]] = {}
+        self._kept: dict[str, set[Period]] = {}
 
     def resolve(self, name: str) -> Key | None:
         """The key that a name in an event means: a key's id first, then a credential; aliases lead to the older key (S1)."""
@@ -162,8 +168,14 @@ class Books:
                 end = next_first_day(key.period, key.start)
                 days = (k for k in self.sums if k.scope == key.scope and k.period is Period.DAY)
                 found = total(self.sums[k] for k in list(days) if key.start <= k.start < end)
-            self.sums[key] = found
+            self.put_sum(key, found)
         return found
+
+    def put_sum(self, key: SumKey, found: Sum) -> None:
+        """Keeps a sum that was loaded or added up; `book` keeps it true from here on."""
+        self.sums[key] = found
+        if key.period not in (Period.DAY, Period.HOUR):
+            self._kept.setdefault(key.scope, set()).add(key.period)
 
     def owner(self, scope: str) -> str:
         """The scope whose caps a scope's usage counts for: its own, or for an alias the older key's (S3)."""
@@ -184,17 +196,22 @@ class Books:
         return any(thing.rule.period is Period.HOUR for things in (self.caps, self.guardrails) for thing in things.values())
 
     def book(self, scope: str, day: int, hour_us: int | None, delta: Sum) -> None:
-        """Adds usage to a scope's day, to its hour where a cap is by the hour, and to what is known of longer windows."""
+        """Adds usage to a scope's day, to its hour where a cap is by the hour, and to the longer windows that are kept.
+
+        A correction (no requests) of an hour that nobody counted is not the beginning of counting it.
+        """
         row = SumKey(scope, Period.DAY, day)
         self._sum(row).add(delta)
         self.changed["day", row] = None
-        for period in self.spans(scope):
-            if period is Period.HOUR:
-                if hour_us is not None:
-                    row = SumKey(scope, period, hour_us)
-                    self._sum(row).add(delta)
-                    self.changed["hour", row] = None
-            elif window := self.sums.get(SumKey(scope, period, first_day(period, day))):
+        if hour_us is not None and Period.HOUR in self.spans(scope):
+            row = SumKey(scope, Period.HOUR, hour_us)
+            counted = self._sum(row)
+            if delta.requests or counted.requests:
+                counted.add(delta)
+                self.changed["hour", row] = None
+        for period in self._kept.get(scope, ()):
+            window = self.sums.get(SumKey(scope, period, first_day(period, day)))
+            if window is not None:
                 window.add(delta)
 
     def forget_policies(self, *scopes: str) -> None:

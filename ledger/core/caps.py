@@ -163,6 +163,11 @@ def level(rule: Rule, kind: Kind, used: Sum) -> bool:
     return rule.on_unpriced is Action.PAUSE and used.unpriced > 0
 
 
+def may_wait(rule: Rule) -> bool:
+    """Whether keys that such a rule stopped wait for a person's resume."""
+    return rule.resume is Resume.MANUAL and rule.enforce is Enforce.ON and {rule.action, rule.on_unpriced} != {Action.ALERT}
+
+
 def thresholds_reached(rule: Rule, used: Sum) -> list[int]:
     """The percentages that this usage has reached, in order; a limit of nothing has none."""
     spent = counted(rule, used)

@@ -34,6 +34,14 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     recorded_us: int
 
 
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """What a scope had used in the hour that began at `hour_us`, when a cap began to count it by the hour (C5)."""
+
+    scope: str
+    hour_us: int
+    used: Sum
+
+
 class OrgOpened(Fact, frozen=True, kw_only=True):
     """The org exists from here on; `by` is None when its first usage opened it (S3)."""
 
@@ -50,8 +58,7 @@ class OrgChanged(Fact, frozen=True, kw_only=True):
     by: str
     was_time_zone: str
     was_enforce: Enforce
-    hour_us: int | None
-    openings: dict[str, Sum]
+    openings: tuple[Opening, ...]
 
 
 class WorkspaceOpened(Fact, frozen=True, kw_only=True):
@@ -83,8 +90,7 @@ class KeyMoved(Fact, frozen=True, kw_only=True):
     workspace: str
     was: str
     by: str
-    hour_us: int | None
-    openings: dict[str, Sum]
+    openings: tuple[Opening, ...]
 
 
 class CredentialAdded(Fact, frozen=True, kw_only=True):
@@ -94,8 +100,7 @@ class CredentialAdded(Fact, frozen=True, kw_only=True):
     key: str
     credential: str
     by: str
-    hour_us: int | None
-    openings: dict[str, Sum]
+    openings: tuple[Opening, ...]
 
 
 class CredentialRemoved(Fact, frozen=True, kw_only=True):
@@ -114,14 +119,13 @@ class KeyRemoved(Fact, frozen=True, kw_only=True):
 
 
 class CapSet(Fact, frozen=True, kw_only=True):
-    """A cap stands from here on. `openings`: what scopes that are counted by the hour from here on had used in the hour
-    that began at `hour_us`; None and nothing for longer periods, whose days are known."""
+    """A cap stands from here on. `openings`: of scopes that are counted by the hour from here on, the present hour and later
+    ones; of longer periods the days are known."""
 
     cap: Cap
     was: Cap | None
     by: str
-    hour_us: int | None
-    openings: dict[str, Sum]
+    openings: tuple[Opening, ...]
 
 
 class CapRemoved(Fact, frozen=True, kw_only=True):
@@ -137,8 +141,7 @@ class GuardrailSet(Fact, frozen=True, kw_only=True):
     guardrail: Guardrail
     was: Guardrail | None
     by: str
-    hour_us: int | None
-    openings: dict[str, Sum]
+    openings: tuple[Opening, ...]
 
 
 class GuardrailRemoved(Fact, frozen=True, kw_only=True):

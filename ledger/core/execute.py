@@ -17,7 +17,7 @@ from .commands import Command, Reason, RecordUsage, Reject, Result, Status
 from .fold import ScopeSlot, by_scope, fold_usage, summed
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
-from .window import HOUR_US, Calendar, Period, window_at
+from .window import Calendar, Period, window_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
@@ -65,16 +65,25 @@ def tick(batch: Batch) -> None:
 
 
 def came_due(books: Books, now_us: int) -> list[str]:
-    """Scopes with usage booked ahead of the last entry's window, where a new day or hour has begun since."""
-    if books.latest_us <= books.recorded_us:
-        return []
-    was, now = (window_at(Period.DAY, us, books.zone) for us in (books.recorded_us, now_us))
-    hours = books.counts_hours() and window_at(Period.HOUR, books.recorded_us, books.zone).end_us <= now_us
-    if was == now and not hours:
-        return []
-    ends = {Period.DAY: was.start, Period.HOUR: books.recorded_us - HOUR_US}
-    found = {key.scope for key in books.sums if key.period in ends and key.start > ends[key.period]}
-    return [whole for scope in found for whole in {scope, books.owner(scope)}]
+    """Scopes with usage booked ahead of the last entry's day or hour, where a new one has begun since."""
+    after = ahead(books, now_us)
+    found = {key.scope for key in books.sums if key.period in after and key.start > after[key.period]}
+    return sorted({*found, *map(books.owner, found)})
+
+
+def ahead(books: Books, now_us: int) -> dict[Period, int]:
+    """By day and hour, the start after which usage was booked ahead and has come due; mostly nothing."""
+    after: dict[Period, int] = {}
+    if not books.seq:
+        return after
+    was = window_at(Period.DAY, books.recorded_us, books.zone)
+    if books.latest_day > was.start and was.end_us <= now_us:
+        after[Period.DAY] = was.start
+    if books.latest_us > books.recorded_us and books.counts_hours():
+        hour = window_at(Period.HOUR, books.recorded_us, books.zone)
+        if hour.end_us <= now_us:
+            after[Period.HOUR] = hour.start
+    return after
 
 
 def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> list[Result]:
@@ -164,7 +173,8 @@ def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
     """
     books = batch.books
     books.seq = seq
-    if entry.workspace not in books.workspaces:
+    stands = books.workspaces.get(entry.workspace)
+    if stands is None or stands.deleted:
         batch.emit(e.WorkspaceOpened, workspace=entry.workspace, by=None)
         batch.settle(f"workspace:{entry.workspace}")
     batch.emit(e.KeyRegistered, key=entry.key, workspace=entry.workspace, by=None)

@@ -9,8 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from . import entries as e
-from .books import Books, Spoken, SumKey
-from .caps import Breach, Sum
+from .books import Books, Said, SumKey
+from .caps import Breach, Enforce, Sum, may_wait
 from .keys import Confirmation, Key, Workspace
 from .window import Period
 
@@ -76,6 +76,7 @@ def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, S
     """Applies a run of usage whose sums by scope are known."""
     for (scope, day, hour_us), part in sums.items():
         books.book(scope, day, hour_us, part)
+        books.latest_day = max(books.latest_day, day)
     last = run[-1]
     books.seq, books.recorded_us = last.seq, last.recorded_us
     latest_us = max(entry.command.time_us for entry in run)
@@ -87,16 +88,18 @@ def _org_opened(books: Books, entry: e.OrgOpened) -> None:
 
 
 def _org_changed(books: Books, entry: e.OrgChanged) -> None:
+    if entry.enforce is Enforce.OBSERVE:
+        for cap_id in list(books.waits):
+            _forget_waits(books, cap_id)
     books.zone, books.enforce, books.org_seq = entry.time_zone, entry.enforce, entry.seq
-    _open_hours(books, entry.hour_us, entry.openings)
+    _open_hours(books, entry.openings)
 
 
-def _open_hours(books: Books, hour_us: int | None, openings: dict[str, Sum]) -> None:
-    if hour_us is not None:
-        for scope, opening in openings.items():
-            row = SumKey(scope, Period.HOUR, hour_us)
-            books.sums[row] = replace(opening)
-            books.changed["hour", row] = None
+def _open_hours(books: Books, openings: Iterable[e.Opening]) -> None:
+    for opening in openings:
+        row = SumKey(opening.scope, Period.HOUR, opening.hour_us)
+        books.put_sum(row, replace(opening.used))
+        books.changed["hour", row] = None
 
 
 def _workspace_opened(books: Books, entry: e.WorkspaceOpened) -> None:
@@ -126,7 +129,7 @@ def _key_moved(books: Books, entry: e.KeyMoved) -> None:
     above = {cap.cap_id for cap in books.caps_above(books.keys[entry.key])}
     for cap_id in [cap_id for cap_id, waiting in books.waits.items() if entry.key in waiting and cap_id not in above]:
         _stop_waiting(books, cap_id, entry.key)  # it left those caps (S4), and what they waited for
-    _open_hours(books, entry.hour_us, entry.openings)
+    _open_hours(books, entry.openings)
 
 
 def _credential_added(books: Books, entry: e.CredentialAdded) -> None:
@@ -140,7 +143,7 @@ def _credential_added(books: Books, entry: e.CredentialAdded) -> None:
         books.put_key(replace(key, seq=entry.seq, revision=max(key.revision, stranger.revision)))
         books.put_key(replace(stranger, alias_of=entry.key))
         books.forget_policies(f"key:{entry.key}", f"key:{stranger.key_id}")
-        _open_hours(books, entry.hour_us, entry.openings)
+        _open_hours(books, entry.openings)
 
 
 def _credential_removed(books: Books, entry: e.CredentialRemoved) -> None:
@@ -155,7 +158,9 @@ def _key_removed(books: Books, entry: e.KeyRemoved) -> None:
 
 def _cap_set(books: Books, entry: e.CapSet) -> None:
     books.put_cap(entry.cap, entry.was)
-    _open_hours(books, entry.hour_us, entry.openings)
+    if entry.was is not None and (entry.was.scope != entry.cap.scope or not may_wait(entry.cap.rule)):
+        _forget_waits(books, entry.cap.cap_id)
+    _open_hours(books, entry.openings)
 
 
 def _cap_removed(books: Books, entry: e.CapRemoved) -> None:
@@ -167,7 +172,10 @@ def _guardrail_set(books: Books, entry: e.GuardrailSet) -> None:
     books.guardrails[entry.guardrail.guardrail_id] = entry.guardrail
     books.forget_policies()
     books.changed["guardrail", entry.guardrail.guardrail_id] = None
-    _open_hours(books, entry.hour_us, entry.openings)
+    for cap_id in [cap_id for cap_id in books.waits if cap_id.startswith(f"{entry.guardrail.guardrail_id}/")]:
+        if books.cap(cap_id) is None or not may_wait(entry.guardrail.rule):
+            _forget_waits(books, cap_id)
+    _open_hours(books, entry.openings)
 
 
 def _guardrail_removed(books: Books, entry: e.GuardrailRemoved) -> None:
@@ -180,9 +188,9 @@ def _guardrail_removed(books: Books, entry: e.GuardrailRemoved) -> None:
 
 
 def _threshold_reached(books: Books, entry: e.ThresholdReached) -> None:
-    spoken = books.spoken.get(entry.cap_id)
-    said = spoken.said if spoken is not None and spoken.start_us == entry.start_us else frozenset[tuple[int, int | None]]()
-    books.spoken[entry.cap_id] = Spoken(entry.start_us, said | {(entry.limit, entry.percent)})
+    said = Said(entry.start_us, entry.end_us, entry.limit, entry.percent)
+    still = (word for word in books.spoken.get(entry.cap_id, ()) if word.end_us > entry.recorded_us)
+    books.spoken[entry.cap_id] = frozenset({*still, said})
     books.changed["spoken", entry.cap_id] = None
 
 

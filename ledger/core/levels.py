@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import entries as e
-from .books import ORG, Books
+from .books import ORG, Books, Said
 from .caps import Action, Cap, Enforce, Kind, Resume, Sum, counted, level, thresholds_reached
 from .keys import Key, State, may_become, wanted
 from .window import Window, window_at
@@ -113,9 +113,9 @@ def unspoken(books: Books, cap: Cap, window: Window, reached: list[int], unprice
     if unpriced and cap.rule.on_unpriced is Action.ALERT:
         due.append(None)
     spoken = books.spoken.get(cap.cap_id)
-    if not due or spoken is None or spoken.start_us != window.start_us:
+    if not due or spoken is None:
         return due
-    return [percent for percent in due if (cap.rule.limit, percent) not in spoken.said]
+    return [percent for percent in due if Said(window.start_us, window.end_us, cap.rule.limit, percent) not in spoken]
 
 
 def reasons(books: Books, key: Key) -> tuple[str, ...]:

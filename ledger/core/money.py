@@ -24,10 +24,10 @@ class AmountError(ValueError):
     """An amount that cannot be read; the message says why, for the person who sent it."""
 
 
-def parse_usd(text: str, most: int = MAX_EVENT_NANOS, *, signed: bool = False) -> Nanos:
+def parse_usd(text: str, most: int = MAX_EVENT_NANOS) -> Nanos:
     """Decimal text (`"0.00006958"`, `"1.4E-7"`) to nano-USD, rounded half to even once.
 
-    Raises AmountError for text that is not a plain decimal number, is negative (unless `signed`), or exceeds `most`.
+    Raises AmountError for text that is not a plain decimal number, is negative, or exceeds `most`.
     """
     whole, _, fraction = text.partition(".")
     if len(fraction) <= 9 and len(whole) <= 7 and whole.isascii() and whole.isdigit():
@@ -39,9 +39,7 @@ def parse_usd(text: str, most: int = MAX_EVENT_NANOS, *, signed: bool = False) -
             nanos = _parse_slowly(text, most)
     else:
         nanos = _parse_slowly(text, most)
-    if nanos < 0 and not signed:
-        raise AmountError("is negative")
-    if abs(nanos) > most:
+    if nanos > most:
         raise AmountError(f"is more than {most // USD} dollars")
     return Nanos(nanos)
 
@@ -58,10 +56,12 @@ def _parse_slowly(text: str, most: int) -> int:
         amount = Decimal(text)
     except InvalidOperation:
         raise AmountError("is not a decimal number of US dollars, such as 0.00006958") from None
+    if amount < 0:
+        raise AmountError("is negative")
     if amount and amount.adjusted() > 20:  # before it is written out in full: 1e999999 is short text
         raise AmountError(f"is more than {most // USD} dollars")
     if amount and amount.adjusted() < -20:
-        return -1 if amount < 0 else 0
+        return 0
     return int(amount.quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
 
 

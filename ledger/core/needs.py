@@ -7,10 +7,10 @@ import msgspec
 from . import commands as c
 from . import entries as e
 from .books import Books, SumKey
-from .execute import AHEAD_US
+from .execute import AHEAD_US, came_due
 from .keys import UNASSIGNED
 from .levels import all_scopes
-from .window import Calendar, Period, day_at, is_zone, window_at
+from .window import Calendar, Period, is_zone, window_at
 
 
 class Needs(msgspec.Struct):
@@ -18,29 +18,24 @@ class Needs(msgspec.Struct):
 
     Attributes:
       sums: rows and windows that the books don't hold yet.
-      after_day: load every day row after this day, for usage that was booked ahead of its time; None mostly.
-      hours: (scopes, zone) whose usage in the current hour must be read from the journal; None mostly.
+      hours: (scopes, zone) whose usage in the present hour and later must be read from the journal; None mostly.
     """
 
     sums: set[SumKey]
-    after_day: int | None = None
     hours: tuple[list[str], str] | None = None
 
 
 def needs(books: Books, commands: Sequence[c.Command], now_us: int, originals: Mapping[int, e.Entry]) -> Needs:
     """What must be loaded into books that are not complete, before `execute(books, commands, now_us)`.
 
-    `commands` are usage, or one single order: what an order changes decides what the next one needs.
+    `commands` are usage, or one single order: what an order changes decides what the next one needs. The rows that
+    `execute.ahead` names are loaded already.
     """
     now_us = max(now_us, books.recorded_us)
     found = Needs(set())
     _usage(books, [command for command in commands if isinstance(command, c.RecordUsage)], now_us, found)
     due = [breach.scope for breach in books.breaches.values() if breach.end_us <= now_us]
-    _windows(books, due, now_us, found)
-    if books.latest_us > books.recorded_us and books.seq:
-        last = day_at(books.recorded_us, books.zone)
-        if last != day_at(now_us, books.zone):
-            found.after_day = last
+    _windows(books, [*due, *came_due(books, now_us)], now_us, found)
     for command in commands:
         if not isinstance(command, c.RecordUsage):
             _order(books, command, now_us, originals, found)
@@ -95,15 +90,18 @@ def _windows(
                 found.sums.add(SumKey(part, period, starts[period]))
 
 
+def _parts(books: Books, scopes: Iterable[str]) -> list[str]:
+    return sorted({part for scope in scopes for part in books.parts(scope)})
+
+
 def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, e.Entry], found: Needs) -> None:
     """The windows that one order may evaluate anew, and whose current hour must be known (C5)."""
-    days = [period for period in Period if period is not Period.HOUR]
     match order:
         case c.SetOrg():
             zone = order.time_zone if is_zone(order.time_zone) else books.zone
             scopes = [scope for scope in all_scopes(books) if books.caps_on(scope)]
             _windows(books, scopes, now_us, found, zone=zone)
-            hourly = [scope for scope in scopes if Period.HOUR in books.spans(scope)]
+            hourly = [scope for scope in all_scopes(books) if Period.HOUR in books.spans(scope)]
             found.hours = (hourly, zone) if hourly and zone != books.zone else None
         case c.SetCap() | c.RemoveCap():
             cap = books.caps.get(order.cap)
@@ -112,7 +110,7 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
             scopes |= {order.scope} if isinstance(order, c.SetCap) else set()
             _windows(books, scopes, now_us, found, more=[rule.period] if rule else [])
             if rule is not None and rule.period is Period.HOUR:
-                found.hours = (sorted(scopes), books.zone)
+                found.hours = (_parts(books, scopes), books.zone)
         case c.SetGuardrail() | c.RemoveGuardrail():
             name = order.guardrail if isinstance(order, c.RemoveGuardrail) else order.guardrail.guardrail_id
             rails = [books.guardrails[name]] if name in books.guardrails else []
@@ -120,19 +118,20 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
             scopes = {scope for rail in rails for scope in books.covered_by(rail)}
             _windows(books, scopes, now_us, found, more={rail.rule.period for rail in rails})
             if isinstance(order, c.SetGuardrail) and order.guardrail.rule.period is Period.HOUR:
-                found.hours = (sorted(scopes), books.zone)
+                found.hours = (_parts(books, scopes), books.zone)
         case c.SetKey():
             keys = [f"key:{name}" for name in (order.key, *(order.credentials or ()))]
-            _windows(books, [*keys, f"workspace:{order.workspace or UNASSIGNED}"], now_us, found, more=days)
+            _windows(books, [*keys, f"workspace:{order.workspace or UNASSIGNED}"], now_us, found, more=Period)
             if books.counts_hours():
-                found.hours = ([key for key in keys if key[4:] in books.keys], books.zone)
+                found.hours = (_parts(books, [key for key in keys if key[4:] in books.keys]), books.zone)
         case c.SetWorkspace():
-            _windows(books, [f"workspace:{order.workspace}"], now_us, found, more=days)
+            _windows(books, [f"workspace:{order.workspace}"], now_us, found, more=Period)
         case c.CorrectUsage() if isinstance(entry := originals.get(order.entry), e.UsageRecorded):
             for scope in books.scopes_of(entry.key, entry.workspace):
                 found.sums.add(SumKey(scope, Period.DAY, entry.day))
-                if entry.hour_us is not None:
-                    found.sums.add(SumKey(scope, Period.HOUR, entry.hour_us))
+                for hour_us in (entry.hour_us, window_at(Period.HOUR, entry.command.time_us, books.zone).start_us):
+                    if hour_us is not None and Period.HOUR in books.spans(scope):
+                        found.sums.add(SumKey(scope, Period.HOUR, hour_us))
                 _windows(books, {scope, books.owner(scope)}, now_us, found)
         case _:
             pass

@@ -51,14 +51,6 @@ def _resettle(batch: Batch, scopes: list[str]) -> None:
     batch.settle(*scopes, keys=tuple(keys))
 
 
-def _openings(batch: Batch, zone: str | None = None) -> dict[str, Any]:
-    """The fields of an entry from which scopes may be counted by the hour: what was found of their current hour (C5)."""
-    if not batch.found.hours:
-        return {"hour_us": None, "openings": {}}
-    hour = window_at(Period.HOUR, batch.now_us, zone or batch.books.zone)
-    return {"hour_us": hour.start_us, "openings": dict(batch.found.hours)}
-
-
 def set_org(batch: Batch, command: c.SetOrg) -> Answer:
     """Opens or changes the org; a new zone affects later entries and evaluates caps anew (W4)."""
     books = batch.books
@@ -72,7 +64,7 @@ def set_org(batch: Batch, command: c.SetOrg) -> Answer:
     if (books.zone, books.enforce) == (command.time_zone, command.enforce):
         return RECORDED
     was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
-    seq = batch.emit(e.OrgChanged, **wish, **was, **_openings(batch, command.time_zone))
+    seq = batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
     _resettle(batch, _capped(books))
     return _done(seq)
 
@@ -129,7 +121,7 @@ def set_key(batch: Batch, command: c.SetKey) -> Answer:
     if key is None or key.deleted:
         batch.emit(e.KeyRegistered, key=command.key, workspace=home, by=command.by)
     if key is not None and key.workspace != home:
-        batch.emit(e.KeyMoved, key=command.key, workspace=home, was=key.workspace, by=command.by, **_openings(batch))
+        batch.emit(e.KeyMoved, key=command.key, workspace=home, was=key.workspace, by=command.by, openings=batch.found.openings)
     told = _set_credentials(batch, command)
     if len(batch.entries) == start:
         return RECORDED
@@ -168,7 +160,7 @@ def _set_credentials(batch: Batch, command: c.SetKey) -> bool:
     had = batch.books.credentials_of(command.key)[1:]
     added = [name for name in dict.fromkeys(command.credentials) if name not in had]
     for name in added:
-        batch.emit(e.CredentialAdded, key=command.key, credential=name, by=command.by, **_openings(batch))
+        batch.emit(e.CredentialAdded, key=command.key, credential=name, by=command.by, openings=batch.found.openings)
     for name in had:
         if name not in command.credentials:
             batch.emit(e.CredentialRemoved, key=command.key, credential=name, by=command.by)
@@ -197,7 +189,7 @@ def set_cap(batch: Batch, command: c.SetCap) -> Answer:
         return RECORDED
     _open_org(batch, command.by)
     cap = Cap(cap_id=command.cap, scope=command.scope, rule=command.rule, seq=books.seq + 1)
-    seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, **_openings(batch))
+    seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, openings=batch.found.openings)
     _resettle(batch, [command.scope])
     return _done(seq)
 
@@ -228,7 +220,7 @@ def set_guardrail(batch: Batch, command: c.SetGuardrail) -> Answer:
     before = list(books.covered_by(was)) if was is not None else []
     covered = list(books.covered_by(rail))
     rail = replace(rail, seq=books.seq + 1)
-    seq = batch.emit(e.GuardrailSet, guardrail=rail, was=was, by=command.by, **_openings(batch))
+    seq = batch.emit(e.GuardrailSet, guardrail=rail, was=was, by=command.by, openings=batch.found.openings)
     _resettle(batch, sorted({*before, *covered}))
     return _done(seq)
 
@@ -300,8 +292,10 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     if not isinstance(original, e.UsageRecorded):
         return _missing("usage entry", str(command.entry))
     price = found.prices.get(command.entry, original.command.cost)
+    hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
+    hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
     seq = batch.emit(
-        e.UsageCorrected, digest=command.digest, corrects=command.entry, day=original.day, hour_us=original.hour_us,
+        e.UsageCorrected, digest=command.digest, corrects=command.entry, day=original.day, hour_us=hour_us,
         key=original.key, workspace=original.workspace, cost=command.cost - (price or 0),
         unpriced=0 if price is not None else -1, price=command.cost, by=command.by, why=command.why,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, func, select, tu
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core.books import Books, Spoken, SumKey
+from ..core.books import Books, Said, SumKey
 from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
 from ..core.keys import Confirmation, Key, Workspace
 from ..core.window import Period, next_first_day, window_at
@@ -21,7 +21,7 @@ from .dialect import chunks, upsert_rows
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
 _RULE = [str(column.name) for column in t.caps.columns][3:11]
-_decode_said = msgspec.json.Decoder(list[tuple[int, int | None]]).decode
+_decode_said = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 
 async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: bool) -> dict[str, tuple[int, int]]:
@@ -32,7 +32,7 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
         found.update((row.org, (row.org_id, row.seq)) for row in rows)
     for org in orgs if open_new else ():
         if org not in found:
-            blank = {"org": org, "seq": 0, "recorded_us": 0, "latest_us": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
+            blank = {"org": org, "seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
             org_id = await connection.scalar(insert_into(t.orgs).values(blank).returning(t.orgs.c.org_id))
             found[org] = (int(org_id or 0), 0)
     return found
@@ -49,6 +49,7 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
         for row in await connection.execute(select(t.orgs).where(t.orgs.c.org_id.in_(part))):
             books = shelf[row.org_id]
             books.seq, books.recorded_us, books.latest_us = row.seq, row.recorded_us, row.latest_us
+            books.latest_day = row.latest_day
             books.org_seq, books.zone, books.enforce = row.org_seq, row.zone, type(books.enforce)(row.enforce)
         for table, read in _READERS.items():
             query = select(table).where(table.c.org_id.in_(part))
@@ -120,7 +121,7 @@ def _read_breach(books: Books, row: Any) -> None:
 
 
 def _read_spoken(books: Books, row: Any) -> None:
-    books.spoken[row.cap_id] = Spoken(row.start_us, frozenset(_decode_said(row.said)))
+    books.spoken[row.cap_id] = frozenset(Said(*said) for said in _decode_said(row.said))
 
 
 def _read_wait(books: Books, row: Any) -> None:
@@ -144,7 +145,7 @@ async def load_sums(connection: AsyncConnection, org_id: int, books: Books, want
     """Loads sums into books: rows of days and hours, and longer windows as sums of days. What has no row is nothing."""
     by_window: dict[tuple[Period, int], list[str]] = defaultdict(list)
     for key in wanted:
-        books.sums[key] = Sum()
+        books.put_sum(key, Sum())
         kind, _, subject = key.scope.partition(":")
         if kind != "key" or subject in books.keys:  # a key that nobody knows has no rows
             by_window[key.period, key.start].append(key.scope)
@@ -157,23 +158,23 @@ async def load_sums(connection: AsyncConnection, org_id: int, books: Books, want
             if period is not Period.LIFETIME:
                 query = query.where(column >= start, column < end)
             for scope, *sums in await connection.execute(query.group_by(table.c.scope)):
-                books.sums[SumKey(scope, period, start)] = Sum(*map(int, sums))
+                books.put_sum(SumKey(scope, period, start), Sum(*map(int, sums)))
 
 
-async def load_days_after(connection: AsyncConnection, org_id: int, books: Books, day: int) -> None:
-    """Loads every day row after a day: usage that was booked ahead of its time."""
-    query = select(t.days).where(t.days.c.org_id == org_id, t.days.c.day > day)
-    for row in await connection.execute(query):
-        books.sums[SumKey(row.scope, Period.DAY, row.day)] = Sum(*row[3:])
+async def load_after(connection: AsyncConnection, org_id: int, books: Books, after: Mapping[Period, int]) -> None:
+    """Loads every row of days or hours that begins after a start: usage that was booked ahead of its time."""
+    for period, start in after.items():
+        table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
+        for row in await connection.execute(select(table).where(table.c.org_id == org_id, column > start)):
+            books.sums.setdefault(SumKey(row[1], period, row[2]), Sum(*row[3:]))
 
 
 def due_us(books: Books, now_us: int) -> int | None:
     """When the clock will next have something to do for an org: a window with a breach ends, or one booked ahead begins."""
     due = [breach.end_us for breach in books.breaches.values()]
-    for period in (Period.DAY, Period.HOUR) if books.counts_hours() else (Period.DAY,):
-        end_us = window_at(period, max(now_us, books.recorded_us), books.zone).end_us
-        if books.latest_us >= end_us:
-            due.append(end_us)
+    today, hour = (window_at(period, max(now_us, books.recorded_us), books.zone) for period in (Period.DAY, Period.HOUR))
+    due += [today.end_us] if books.latest_day > today.start else []
+    due += [hour.end_us] if books.counts_hours() and books.latest_us >= hour.end_us else []
     return min(due, default=None)
 
 
@@ -218,9 +219,8 @@ def _workspace_values(books: Books, workspace_id: str) -> tuple[Any, ...]:
 
 
 def _spoken_values(books: Books, cap_id: str) -> tuple[Any, ...]:
-    spoken = books.spoken[cap_id]
-    said = sorted(spoken.said, key=lambda pair: (pair[0], pair[1] or 0))
-    return (cap_id, spoken.start_us, msgspec.json.encode(said).decode())
+    said = sorted(books.spoken[cap_id], key=lambda word: (word[:3], word.percent or 0))
+    return (cap_id, msgspec.json.encode(said).decode())
 
 
 def _credential_values(books: Books, name: str) -> tuple[Any, ...] | None:
@@ -273,7 +273,7 @@ async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], 
         width = len(table.primary_key.columns)
         await upsert_rows(connection, table, sorted(written[table], key=lambda row: row[:width]))
     heads = [
-        {"at": org_id, "seq": books.seq, "recorded_us": books.recorded_us, "latest_us": books.latest_us,
+        {"at": org_id, "seq": books.seq, "recorded_us": books.recorded_us, "latest_us": books.latest_us, "latest_day": books.latest_day,
          "org_seq": books.org_seq, "zone": books.zone, "enforce": str(books.enforce), "due_us": due_us(books, now_us)}
         for org_id, books in sorted(shelf, key=lambda pair: pair[0])
     ]  # fmt: skip

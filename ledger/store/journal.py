@@ -1,6 +1,6 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.caps import Sum
 from ..core.commands import RecordUsage, Usage
-from ..core.entries import Entry, UsageCorrected, UsageRecorded
+from ..core.entries import Entry, Opening, UsageCorrected, UsageRecorded
+from ..core.fold import summed
+from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
 from .dialect import chunks, insert_rows
 from .tables import journal, known_ids
@@ -131,39 +133,39 @@ class GapError(Exception):
 
 
 async def used_since(
-    connection: AsyncConnection, org_id: int, org: str, scopes: Iterable[str], start_us: int, end_us: int, early_us: int
-) -> dict[str, Sum]:
-    """What scopes used at times in `[start_us, end_us)`, read backwards from the journal's end, for a cap by the hour (C5).
+    connection: AsyncConnection, org_id: int, org: str, scopes: Iterable[str], start_us: int, zone: str, early_us: int
+) -> tuple[Opening, ...]:
+    """What scopes used by the hour at times from `start_us` on, for a cap by the hour that starts to count (C5).
 
-    `early_us`: how long before its own time usage may have been recorded (W3), which bounds how far back to read.
+    Read backwards from the journal's end; `early_us`: how long before its own time usage may have been recorded (W3),
+    which bounds how far back to read.
     """
-    sums = {scope: Sum() for scope in scopes}
     inside: dict[int, UsageRecorded] = {}
     corrected: list[UsageCorrected] = []
-    before = None
-    while True:
-        query = select(journal).where(journal.c.org_id == org_id).order_by(journal.c.seq.desc()).limit(PAGE)
-        rows = (await connection.execute(query if before is None else query.where(journal.c.seq < before))).all()
-        for row in rows:
-            if row.kind == USAGE and start_us <= row.time_us < end_us:
-                inside[row.seq] = entry_of(row, org)  # type: ignore[assignment]
-            elif row.corrects is not None:
-                corrected.append(decode_fact(row.data))  # type: ignore[arg-type]
+    query = select(journal).where(journal.c.org_id == org_id).order_by(journal.c.seq.desc()).limit(PAGE)
+    rows = (await connection.execute(query)).all()
+    while rows:
+        for entry in (entry_of(row, org) for row in rows if row.kind == USAGE or row.corrects is not None):
+            if isinstance(entry, UsageCorrected):
+                corrected.append(entry)
+            elif isinstance(entry, UsageRecorded) and entry.command.time_us >= start_us:
+                inside[entry.seq] = entry
         if len(rows) < PAGE or rows[-1].recorded_us < start_us - early_us:
             break
-        before = rows[-1].seq
-    parts = [(entry, entry.command.cost or 0, entry.command.cost is None) for entry in inside.values()]
-    for entry, cost, unpriced in parts:
-        usage = entry.command.usage
-        byok = entry.command.upstream or 0 if usage.byok else 0
-        _add(sums, entry, Sum(cost, byok, int(unpriced), 1, usage.input_tokens, usage.output_tokens))
-    for correction in corrected:
-        if correction.corrects in inside:
-            _add(sums, inside[correction.corrects], Sum(spent=correction.cost, unpriced=correction.unpriced))
-    return sums
+        rows = (await connection.execute(query.where(journal.c.seq < rows[-1].seq))).all()
+    return openings_of(scopes, inside, corrected, zone)
 
 
-def _add(sums: dict[str, Sum], entry: UsageRecorded, part: Sum) -> None:
-    for scope in (f"key:{entry.key}", f"workspace:{entry.workspace}", "org"):
-        if scope in sums:
-            sums[scope].add(part)
+def openings_of(
+    scopes: Iterable[str], inside: Mapping[int, UsageRecorded], corrected: Iterable[UsageCorrected], zone: str
+) -> tuple[Opening, ...]:
+    """Usage and its corrections summed by scope and hour."""
+    parts = [(entry, summed([entry]).popitem()[1]) for entry in inside.values()]
+    parts += [(inside[fix.corrects], Sum(spent=fix.cost, unpriced=fix.unpriced)) for fix in corrected if fix.corrects in inside]
+    sums: dict[tuple[str, int], Sum] = {}
+    wanted = set(scopes)
+    for entry, part in parts:
+        hour_us = window_at(Period.HOUR, entry.command.time_us, zone).start_us
+        for scope in wanted.intersection((f"key:{entry.key}", f"workspace:{entry.workspace}", "org")):
+            sums.setdefault((scope, hour_us), Sum()).add(part)
+    return tuple(Opening(scope, hour_us, used) for (scope, hour_us), used in sorted(sums.items(), key=lambda item: item[0]))

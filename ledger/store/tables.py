@@ -65,7 +65,7 @@ orgs = _table(
     "orgs",
     Column("org_id", Big, Identity(), primary_key=True),
     Column("org", Text, nullable=False, unique=True),
-    _big("seq"), _big("recorded_us"), _big("latest_us"), _big("org_seq"), _text("zone"), _text("enforce"),
+    _big("seq"), _big("recorded_us"), _big("latest_us"), _big("latest_day"), _big("org_seq"), _text("zone"), _text("enforce"),
     _big("due_us", null=True),
     key=("org_id",),
     indexes=(Index(None, "due_us"),),
@@ -129,8 +129,7 @@ breaches = _table(
     key=("org_id", "cap_id", "ordinal"),
 )  # fmt: skip
 
-spoken = _table("spoken", _big("org_id"), _text("cap_id"), _big("start_us"), _text("said"), key=("org_id", "cap_id"))
-
+spoken = _table("spoken", _big("org_id"), _text("cap_id"), _text("said"), key=("org_id", "cap_id"))
 waits = _table("waits", _big("org_id"), _text("cap_id"), _text("key"), key=("org_id", "cap_id", "key"))
 
 days = _table("days", _big("org_id"), _text("scope"), _big("day"), *_sums(), key=("org_id", "scope", "day"), rowid=False)

@@ -16,7 +16,7 @@ from ledger.core.keys import Key, State
 from ledger.core.needs import needs
 from ledger.core.window import Period, next_first_day, window_at
 
-MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans"}
+MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_kept"}
 Prepare = Callable[[Books, Sequence[Command], int, dict[int, e.Entry]], Books]
 
 
@@ -51,7 +51,7 @@ class OrgLedger:
                 self.books = self.prepare(self.books, run, now_us, dict(found.originals))
             wanted = needs(self.books, run, now_us, found.originals).hours
             if wanted is not None:
-                found.hours = self._hours(*wanted, max(now_us, self.books.recorded_us))
+                found.openings = self._openings(*wanted, max(now_us, self.books.recorded_us))
             outcome = execute(self.books, run, now_us, found)
             self._keep(outcome.entries)
             self.mismatches += outcome.mismatches
@@ -75,25 +75,34 @@ class OrgLedger:
                 self.known[entry.digest] = entry.seq
                 self.prices[entry.corrects] = entry.price
 
-    def _hours(self, scopes: Iterable[str], zone: str, now_us: int) -> dict[str, Sum]:
-        hour = window_at(Period.HOUR, now_us, zone)
-        parts = [part for part in usage_of(self.journal) if hour.start_us <= part[1] < hour.end_us]
-        return {scope: total(part for _, _, scopes_, part in parts if scope in scopes_) for scope in scopes}
+    def _openings(self, scopes: Iterable[str], zone: str, now_us: int) -> tuple[e.Opening, ...]:
+        present = window_at(Period.HOUR, now_us, zone)
+        openings: list[e.Opening] = []
+        for hour in (present, window_at(Period.HOUR, present.end_us, zone)):
+            parts = [part for part in usage_of(self.journal) if hour.start_us <= part[1] < hour.end_us]
+            for scope in scopes:
+                used = total(part for _, _, scopes_, part in parts if scope in scopes_)
+                openings += [e.Opening(scope, hour.start_us, used)] if used != Sum() else []
+        return tuple(openings)
 
 
 Part = tuple[int, int, tuple[str, ...], Sum]
 
 
 def usage_of(journal: Sequence[e.Entry]) -> list[Part]:
-    """(day, time, scopes, sum) of every usage entry and correction; a correction has the day and time of what it corrects."""
+    """(day, time, scopes, sum) of every usage entry and correction; a correction has those of what it corrects."""
     parts: list[Part] = []
     for entry in journal:
         if isinstance(entry, e.UsageRecorded):
             command, usage = entry.command, entry.command.usage
             part = Sum(
-                spent=command.cost or 0, byok=(command.upstream or 0) if usage.byok else 0, unpriced=int(command.cost is None),
-                requests=1, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens,
-            )  # fmt: skip
+                spent=command.cost or 0,
+                byok=(command.upstream or 0) if usage.byok else 0,
+                unpriced=int(command.cost is None),
+                requests=1,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+            )
             time_us = command.time_us
         elif isinstance(entry, e.UsageCorrected):
             part, first = Sum(spent=entry.cost, unpriced=entry.unpriced), journal[entry.corrects - 1]
@@ -109,8 +118,11 @@ def standing_caps(books: Books) -> list[Cap]:
     """Every cap, explicit and by guardrail (S5)."""
     caps = list(books.caps.values())
     for rail in books.guardrails.values():
-        homes = {w: w for w in books.workspaces} if rail.each == "workspace" else \
-            {key.key_id: key.workspace for key in books.keys.values() if key.alias_of is None}  # fmt: skip
+        homes = (
+            {w: w for w in books.workspaces}
+            if rail.each == "workspace"
+            else {key.key_id: key.workspace for key in books.keys.values() if key.alias_of is None}
+        )
         for subject, home in homes.items():
             if ("org" in rail.within or home in rail.within) and not {subject, home} & set(rail.except_):
                 caps.append(rail.cap_for(f"{rail.each}:{subject}"))
@@ -118,7 +130,7 @@ def standing_caps(books: Books) -> list[Cap]:
 
 
 def used_by_journal(books: Books, parts: Sequence[Part], scope: str, period: Period, now_us: int) -> Sum:
-    """A scope's usage in the window that contains now: by the day it was booked on (W4), an hour by the event's time (W2)."""
+    """A scope's usage in the window that contains now: by the booked day (W4), an hour by the event's time (W2)."""
     window = window_at(period, now_us, books.zone)
     scopes = set(books.parts(scope))
     if period is Period.HOUR:

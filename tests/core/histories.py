@@ -1,4 +1,4 @@
-"""Histories of an org for the property tests: actions drawn by hypothesis, made into commands against a running ledger."""
+"""Histories of an org for the property tests: actions that hypothesis draws, made into commands as they are told."""
 
 from typing import Any
 
@@ -27,23 +27,34 @@ homes = st.sampled_from((*WORKSPACES, None))
 
 rules = st.builds(
     Rule,
-    period=st.sampled_from(Period), limit=st.integers(0, 14), action=st.sampled_from(Action),
-    thresholds=st.sampled_from(((), (50,), (50, 80, 100))), include_byok=st.booleans(),
-    on_unpriced=st.sampled_from((Action.ALERT, Action.PAUSE)), resume=st.sampled_from(Resume),
+    period=st.sampled_from(Period),
+    limit=st.integers(0, 14),
+    action=st.sampled_from(Action),
+    thresholds=st.sampled_from(((), (50,), (50, 80, 100))),
+    include_byok=st.booleans(),
+    on_unpriced=st.sampled_from((Action.ALERT, Action.PAUSE)),
+    resume=st.sampled_from(Resume),
     enforce=st.sampled_from((Enforce.ON, Enforce.ON, Enforce.ON, Enforce.OBSERVE)),
-)  # fmt: skip
+)
 rails = st.builds(
     Guardrail,
-    guardrail_id=st.sampled_from(("g1", "g2")), each=st.sampled_from(("key", "workspace")),
-    within=st.sampled_from((("org",), ("w1",), ("w2", "unassigned"))), except_=st.sampled_from(((), ("k1",), ("w2",))), rule=rules,
-)  # fmt: skip
+    guardrail_id=st.sampled_from(("g1", "g2")),
+    each=st.sampled_from(("key", "workspace")),
+    within=st.sampled_from((("org",), ("w1",), ("w2", "unassigned"))),
+    except_=st.sampled_from(((), ("k1",), ("w2",))),
+    rule=rules,
+)
 usages = st.fixed_dictionaries(
     {
-        "key": names, "workspace": homes, "cost": st.one_of(amounts, amounts, amounts, st.none()), "byok": st.booleans(),
-        "upstream": st.one_of(st.none(), amounts), "tokens": st.integers(0, 3),
+        "key": names,
+        "workspace": homes,
+        "cost": st.one_of(amounts, amounts, amounts, st.none()),
+        "byok": st.booleans(),
+        "upstream": st.one_of(st.none(), amounts),
+        "tokens": st.integers(0, 3),
         "ago": st.sampled_from((0, 0, 0, 0, MINUTE, 40 * MINUTE, 2 * HOUR, DAY, 3 * DAY, 32 * DAY, -4 * MINUTE, -4 * MINUTE, -10 * MINUTE)),
     }
-)  # fmt: skip
+)
 
 use = st.tuples(st.just("use"), usages)
 order = st.one_of(
@@ -56,7 +67,10 @@ order = st.one_of(
     st.tuples(st.just("org"), st.tuples(st.sampled_from(ZONES), st.sampled_from((Enforce.ON, Enforce.ON, Enforce.OBSERVE)))),
     st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES)),
     st.tuples(st.just("close"), st.sampled_from(WORKSPACES)),
-    st.tuples(st.just("key"), st.tuples(st.sampled_from(KEYS), homes, st.sampled_from((None, None, (), ("n1",), ("n1", "n2"))))),
+    st.tuples(
+        st.just("key"),
+        st.tuples(st.sampled_from(KEYS), homes, st.sampled_from((None, None, (), ("n1",), ("n1", "n2")))),
+    ),
     st.tuples(st.just("forget"), names),
     st.tuples(st.just("turn"), st.tuples(names, st.sampled_from((State.ACTIVE, State.PAUSED, State.PAUSED, State.REVOKED)))),
     st.tuples(st.just("confirm"), st.tuples(names, st.integers(0, 4), st.sampled_from(State))),
@@ -64,7 +78,8 @@ order = st.one_of(
     st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
 )
 wait = st.tuples(
-    st.just("wait"), st.sampled_from((SECOND, 2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR, 5 * HOUR, 11 * HOUR, DAY, 26 * HOUR, 20 * DAY))
+    st.just("wait"),
+    st.sampled_from((SECOND, 2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR, 5 * HOUR, 11 * HOUR, DAY, 26 * HOUR, 20 * DAY)),
 )
 histories = st.lists(st.one_of(use, use, use, order, order, wait), min_size=1, max_size=30)
 without_zones = histories.map(lambda actions: [action for n, action in enumerate(actions) if n == 0 or action[0] != "org"])
@@ -89,14 +104,11 @@ def tell(actions: list[Action_], ledger: OrgLedger, check: Any = None) -> list[T
 def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> list[c.Command]:
     """The command that an action is at this point of the journal; none for a pulse."""
     org, by = ledger.books.org, "will"
-    usage = [entry for entry in ledger.journal if isinstance(entry, e.UsageRecorded)]
     match word, what:
+        case (("repeat" | "correct"), _):
+            return again(word, what, n, ledger)
         case "use", _:
             return [usage_of(org, f"e{n}", what, now_us)]
-        case "repeat", (index, same) if usage:
-            first = usage[index % len(usage)].command
-            cost = first.cost if same else Nanos((first.cost or 0) + 1)
-            return [c.RecordUsage(**{name: getattr(first, name) for name in first.__struct_fields__} | {"cost": cost})]
         case "cap", (cap, scope, rule):
             return [c.SetCap(org=org, by=by, cap=cap, scope=scope, rule=rule)]
         case "uncap", cap:
@@ -119,8 +131,20 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
             return [c.TurnKey(org=org, by=by, key=key, state=state, why="so")]
         case "confirm", (key, revision, state):
             return [c.ConfirmCommand(org=org, by=by, key=key, credential=key, revision=revision, state=state)]
-        case "correct", (index, cost, again) if usage:
-            digest = identity(org, "corrections", f"c{index if again else n}")
+    return []
+
+
+def again(word: str, what: Any, n: int, ledger: OrgLedger) -> list[c.Command]:
+    """A command about usage that is in the journal already: sent again, or corrected."""
+    org, by = ledger.books.org, "will"
+    usage = [entry for entry in ledger.journal if isinstance(entry, e.UsageRecorded)]
+    match word, what:
+        case "repeat", (index, same) if usage:
+            first = usage[index % len(usage)].command
+            cost = first.cost if same else Nanos((first.cost or 0) + 1)
+            return [c.RecordUsage(**{name: getattr(first, name) for name in first.__struct_fields__} | {"cost": cost})]
+        case "correct", (index, cost, once) if usage:
+            digest = identity(org, "corrections", f"c{index if once else n}")
             return [c.CorrectUsage(org=org, by=by, digest=digest, entry=usage[index % len(usage)].seq, cost=Nanos(cost), why="so")]
     return []
 
@@ -128,6 +152,13 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
 def usage_of(org: str, event_id: str, what: dict[str, Any], now_us: int) -> c.RecordUsage:
     usage = c.Usage(org=org, key=what["key"], workspace=what["workspace"], byok=what["byok"], input_tokens=what["tokens"])
     return c.RecordUsage(
-        source="gateway", event_id=event_id, digest=identity(org, "gateway", event_id), time_us=now_us - what["ago"],
-        cost=what["cost"], cost_text=None, upstream=what["upstream"], upstream_text=None, usage=usage,
-    )  # fmt: skip
+        source="gateway",
+        event_id=event_id,
+        digest=identity(org, "gateway", event_id),
+        time_us=now_us - what["ago"],
+        cost=what["cost"],
+        cost_text=None,
+        upstream=what["upstream"],
+        upstream_text=None,
+        usage=usage,
+    )

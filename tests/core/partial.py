@@ -7,6 +7,7 @@ from ledger.core import entries as e
 from ledger.core.books import Books, SumKey
 from ledger.core.caps import Sum, total
 from ledger.core.commands import Command, Result
+from ledger.core.execute import ahead
 from ledger.core.needs import needs
 from ledger.core.window import Period
 
@@ -29,12 +30,13 @@ class Loader:
             books.complete = False
             books.sums = {}
             books.forget_policies()
-        wanted = needs(books, run, now_us, originals)
         stored = rows_of(self.rows.books)
-        if wanted.after_day is not None:
-            books.sums.update({k: deepcopy(s) for k, s in stored.items() if k.period is Period.DAY and k.start > wanted.after_day})
+        for period, start in ahead(books, max(now_us, books.recorded_us)).items():
+            rows = {k: deepcopy(row) for k, row in stored.items() if k.period is period and k.start > start}
+            books.sums = rows | books.sums
+        wanted = needs(books, run, now_us, originals)
         for key in wanted.sums - books.sums.keys():
-            books.sums[key] = self._load(key, stored)
+            books.put_sum(key, self._load(key, stored))
         return books
 
     def _load(self, key: SumKey, stored: dict[SumKey, Sum]) -> Sum:

@@ -11,9 +11,24 @@ from ledger.core.money import MAX_AMOUNT_NANOS, MAX_EVENT_NANOS, USD, AmountErro
 
 @pytest.mark.parametrize(
     ("text", "nanos"),
-    [("0", 0), ("1", USD), ("0.00006958", 69_580), ("1.4E-7", 140), ("1.4e-7", 140), ("10.00", 10 * USD), ("5.", 5 * USD), (".5", USD // 2),
-     ("+1", USD), ("0.000000001", 1), ("1e6", MAX_EVENT_NANOS), ("0001", USD), ("1e-30", 0), ("0e99999", 0), ("999999.999999999", 10**15 - 1)],
-)  # fmt: skip
+    [
+        ("0", 0),
+        ("1", USD),
+        ("0.00006958", 69_580),
+        ("1.4E-7", 140),
+        ("1.4e-7", 140),
+        ("10.00", 10 * USD),
+        ("5.", 5 * USD),
+        (".5", USD // 2),
+        ("+1", USD),
+        ("0.000000001", 1),
+        ("1e6", MAX_EVENT_NANOS),
+        ("0001", USD),
+        ("1e-30", 0),
+        ("0e99999", 0),
+        ("999999.999999999", 10**15 - 1),
+    ],
+)
 def test_decimal_text_is_read_by_its_digits(text: str, nanos: int) -> None:
     """M1."""
     assert parse_usd(text) == nanos
@@ -22,9 +37,18 @@ def test_decimal_text_is_read_by_its_digits(text: str, nanos: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "nanos"),
-    [("0.0000000005", 0), ("0.0000000015", 2), ("0.0000000025", 2), ("0.00000000050000001", 1), ("0.00000000049999999", 0),
-     ("2.5e-9", 2), ("3.5e-9", 4), ("0.9999999995", USD), ("0.9999999985", 999_999_998)],
-)  # fmt: skip
+    [
+        ("0.0000000005", 0),
+        ("0.0000000015", 2),
+        ("0.0000000025", 2),
+        ("0.00000000050000001", 1),
+        ("0.00000000049999999", 0),
+        ("2.5e-9", 2),
+        ("3.5e-9", 4),
+        ("0.9999999995", USD),
+        ("0.9999999985", 999_999_998),
+    ],
+)
 def test_an_amount_is_rounded_half_to_even_once(text: str, nanos: int) -> None:
     """M2."""
     assert parse_usd(text) == nanos
@@ -38,9 +62,36 @@ def test_forty_digits_are_rounded_once_and_not_twice() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "abc", "1,5", "1 ", " 1", "1_0", "0x1", "NaN", "nan", "sNaN", "Infinity", "-inf", "--1", "1e", "e1", ".", "1.2.3", "$1", "１", "١",
-     "1\0", "1\n", "1e99999999999999999999", "9" * 65, "²", "½"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "abc",
+        "1,5",
+        "1 ",
+        " 1",
+        "1_0",
+        "0x1",
+        "NaN",
+        "nan",
+        "sNaN",
+        "Infinity",
+        "-inf",
+        "--1",
+        "1e",
+        "e1",
+        ".",
+        "1.2.3",
+        "$1",
+        "１",
+        "١",
+        "1\0",
+        "1\n",
+        "1e99999999999999999999",
+        "9" * 65,
+        "²",
+        "½",
+    ],
+)
 def test_what_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(AmountError):
         parse_usd(text)
@@ -68,29 +119,23 @@ def test_another_currency_is_refused_by_its_name(text: str, name: str) -> None:
         parse_usd(text)
 
 
-@given(st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=None))
+@given(st.decimals(0, 10**6, allow_nan=False, allow_infinity=False, places=None))
 def test_every_amount_is_rounded_as_decimal_arithmetic_says(amount: Decimal) -> None:
     """M2, against `Decimal` in a context wide enough for anything."""
-    text = str(amount)
+    text = str(abs(amount))
     if len(text) > 64:
         return
     with localcontext() as context:
         context.prec, context.rounding = 400, ROUND_HALF_EVEN
         expected = int(amount.quantize(Decimal("1e-9")).scaleb(9))
-    assert parse_usd(text, signed=True) == expected
+    assert parse_usd(text) == expected
 
 
-@pytest.mark.parametrize("text", ["-1e-25", "1e-25", "-1e-10", "-4e-10", "-0"])
-def test_a_signed_amount_too_small_to_count_is_nothing(text: str) -> None:
-    """M2: half to even, on either side of nothing."""
-    assert parse_usd(text, signed=True) == 0
-
-
-@given(st.integers(-MAX_AMOUNT_NANOS, MAX_AMOUNT_NANOS))
+@given(st.integers(0, MAX_AMOUNT_NANOS))
 def test_text_of_an_amount_reads_back_as_the_same_amount(nanos: int) -> None:
     """M1: exact both ways, and within 64 bits."""
     text = usd_text(nanos)
-    assert parse_usd(text, MAX_AMOUNT_NANOS, signed=True) == nanos
+    assert parse_usd(text, MAX_AMOUNT_NANOS) == nanos
     assert abs(nanos) < 2**63
     assert text == "0" or len(text.partition(".")[2]) >= 2
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.core.caps import Action, Enforce, Rule
+from ledger.core.caps import Action, Enforce, Guardrail, Rule
 from ledger.core.money import Nanos
 from ledger.core.window import Period
 
@@ -13,7 +13,15 @@ either = pytest.mark.parametrize("cold", [True, False], ids=["loaded anew", "kep
 
 
 def use(key: str = "k1", cost: int = 6, ago: int = 0) -> tuple:
-    return "use", {"key": key, "workspace": "w1", "cost": cost, "byok": False, "upstream": None, "tokens": 1, "ago": ago}
+    return "use", {
+        "key": key,
+        "workspace": "w1",
+        "cost": cost,
+        "byok": False,
+        "upstream": None,
+        "tokens": 1,
+        "ago": ago,
+    }
 
 
 def cap(scope: str, period: Period, limit: int = 5, name: str = "c1") -> tuple:
@@ -79,3 +87,33 @@ def test_a_linked_key_brings_its_days_and_its_hour(cold: bool, period: Period) -
 def test_a_late_correction_finds_its_window(cold: bool, period: Period) -> None:
     """J3."""
     play_both([cap("workspace:w1", period), use(), ("wait", DAY), ("correct", (0, 1, False)), ("wait", 20 * DAY)], cold)
+
+
+def rail(within: str = "org", each: str = "key") -> tuple:
+    rule = Rule(period=Period.HOUR, limit=Nanos(5), action=Action.PAUSE)
+    return "rail", Guardrail(guardrail_id="g1", each=each, within=(within,), rule=rule)
+
+
+@either
+@pytest.mark.parametrize("order", [("key", ("k1", "w1", None)), ("key", ("k1", None, ("n1",))), ("workspace", "w1")])
+@pytest.mark.parametrize("each", ["key", "workspace"])
+def test_a_key_or_workspace_can_be_registered_under_a_guardrail_by_the_hour(cold: bool, order: tuple, each: str) -> None:
+    """S5: it covers subjects that appear later."""
+    play_both([use("k2", cost=1), rail(each=each), order, use(cost=6)], cold)
+
+
+@either
+@pytest.mark.parametrize("links", [None, ("n1",)])
+def test_a_key_can_be_moved_under_a_guardrail_by_the_hour(cold: bool, links: tuple | None) -> None:
+    """S4, S3: with what it and its aliases used in this hour."""
+    play_both(
+        [
+            use(cost=1),
+            use("n1", cost=1),
+            ("key", ("k1", "w1", links)),
+            rail("w2"),
+            ("key", ("k1", "w2", None)),
+            use(cost=6),
+        ],
+        cold,
+    )

@@ -74,8 +74,8 @@ def test_the_order_across_orgs_does_not_matter(first: list, second: list) -> Non
     alone = {org: OrgLedger(org) for org in ("a", "b")}
     told = {"a": tell(first, alone["a"]), "b": tell(second, alone["b"])}
     mixed = {org: OrgLedger(org) for org in ("a", "b")}
-    for now_us, org, commands in sorted((now_us, org, n) for org in told for n, (now_us, _) in enumerate(told[org])):
-        mixed[org].send(told[org][commands][1], now_us)
+    for now_us, name, n in sorted((now_us, org, n) for org, lines in told.items() for n, (now_us, _) in enumerate(lines)):
+        mixed[name].send(told[name][n][1], now_us)
     assert {org: ledger.journal for org, ledger in mixed.items()} == {org: ledger.journal for org, ledger in alone.items()}
 
 
@@ -96,7 +96,7 @@ def test_a_breach_is_open_exactly_while_its_level_is_reached(actions: list) -> N
 @many
 @given(histories)
 def test_levels_hold_through_changes_of_zone(actions: list) -> None:
-    """W4: what was booked stays on its day, and caps are evaluated anew, also when that day begins later in the new zone."""
+    """W4: what was booked stays on its day; caps are evaluated anew, also where that day has yet to begin."""
     tell(actions, OrgLedger("acme"), lambda ledger, now_us: assert_levels(ledger.books, ledger.journal, now_us))
 
 

@@ -1,4 +1,4 @@
-"""Every story again on the core, and after every line what the journal alone says: levels (C3), key states (K1), sums (M7)."""
+"""Every story again on the core: after every line levels (C3), states (K1) and sums (M7) are what the journal says."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -42,8 +42,15 @@ class CoreDriver:
         found = Found(known, {entry.seq: entry for entry in self.journal}, dict(prices))
         hours = needs(self.books, commands, now_us, found.originals).hours
         if hours is not None:
-            window = window_at(Period.HOUR, max(now_us, self.books.recorded_us), hours[1])
-            found.hours = {scope: self.used_in(scope, window.start_us, window.end_us) for scope in hours[0]}
+            scopes, zone = hours
+            present = window_at(Period.HOUR, max(now_us, self.books.recorded_us), zone)
+            both = (present, window_at(Period.HOUR, present.end_us, zone))  # usage may be five minutes ahead (W3)
+            found.openings = tuple(
+                e.Opening(scope, hour.start_us, used)
+                for scope in scopes
+                for hour in both
+                if (used := self.used_in(scope, hour.start_us, hour.end_us)) != Sum()
+            )
         return found
 
     def used_in(self, scope: str, start_us: int, end_us: int) -> Sum:

@@ -52,7 +52,14 @@ def test_distinct_triples_never_share_an_identity() -> None:
     """A large sample: plain ids, ids of the same millisecond, and triples that only their borders tell apart."""
     ids = [f"e{n}" for n in range(20_000)] + [uuid7(5, n) for n in range(20_000)] + [ulid(5, n) for n in range(20_000)]
     triples = {(org, source, event_id) for org, source, event_id in product(("a", "ab"), ("s", "bs"), ids)}
-    triples |= {("a", "b", "cd"), ("a", "bc", "d"), ("ab", "c", "d"), ("", "abc", "d"), ("a", "", "bcd"), ("abcd", "", "")}
+    triples |= {
+        ("a", "b", "cd"),
+        ("a", "bc", "d"),
+        ("ab", "c", "d"),
+        ("", "abc", "d"),
+        ("a", "", "bcd"),
+        ("abcd", "", ""),
+    }
     assert len({identity(*triple) for triple in triples}) == len(triples)
 
 

@@ -17,10 +17,21 @@ from .events import PROMPT, SECRET, TEXT_FIELDS, event, raw
 
 HASHED = sha256(SECRET.encode()).hexdigest()
 SECRETS = (
-    SECRET, "sk-proj-" + "Ab1_" * 12, "sk-ant-api03-" + "x9" * 20, "AKIA" + "ABCDEFGH12345678", "AIza" + "a1" * 18, "ghp_" + "a1" * 18,
-    "github_pat_" + "a1" * 15, "xoxb-" + "12345-" * 4, "hf_" + "a1" * 17, "gsk_" + "a1" * 20, "xai-" + "a1" * 20, "glpat-" + "a1" * 12,
-    "ldg_" + "a1" * 20, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
-)  # fmt: skip
+    SECRET,
+    "sk-proj-" + "Ab1_" * 12,
+    "sk-ant-api03-" + "x9" * 20,
+    "AKIA" + "ABCDEFGH12345678",
+    "AIza" + "a1" * 18,
+    "ghp_" + "a1" * 18,
+    "github_pat_" + "a1" * 15,
+    "xoxb-" + "12345-" * 4,
+    "hf_" + "a1" * 17,
+    "gsk_" + "a1" * 20,
+    "xai-" + "a1" * 20,
+    "glpat-" + "a1" * 12,
+    "ldg_" + "a1" * 20,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+)
 
 
 def shown(answer: RecordUsage | Rejected) -> str:
@@ -38,7 +49,8 @@ def test_what_looks_like_a_secret_is_replaced_by_its_hash(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["research/sk-crawler", "ask-me", "task-force-of-the-north-west-2026", "gen-1783220991-afTJPipo", "agent-07"]
+    "name",
+    ["research/sk-crawler", "ask-me", "task-force-of-the-north-west-2026", "gen-1783220991-afTJPipo", "agent-07"],
 )
 def test_an_honest_name_is_left_alone(name: str) -> None:
     assert redact(name) == name
@@ -78,17 +90,39 @@ def test_a_secret_hidden_by_escapes_is_found(field: str) -> None:
 
 
 SPOILED: list[dict[str, Any]] = [
-    {"data": {"key": 5}}, {"data": {"cost_usd": "-1"}}, {"data": {"cost_usd": SECRET}}, {"data": {"cost_usd": {"prompt": PROMPT}}},
-    {"data": {"currency": SECRET}}, {"data": {"currency": PROMPT}}, {"data": {"model": [SECRET]}}, {"data": {"tags": {SECRET: 1}}},
-    {"data": {"tags": {PROMPT: PROMPT * 90}}}, {"data": {"key": SECRET * 9}}, {"data": PROMPT}, {"type": SECRET}, {"type": PROMPT},
-    {"specversion": SECRET}, {"time": SECRET}, {"time": PROMPT}, {"source": SECRET + "\0"}, {"id": SECRET + "\0"}, {"source": "\0"},
-    {"id": f"\0{SECRET}"}, {"source": SECRET, "data": {"key": "\0"}}, {"id": SECRET, "time": None}, {"id": f"{SECRET}\0", "time": None},
-    {"source": SECRET * 9}, {"data": {"session": f"{SECRET}\0"}}, {"data": {"tags": {"a": f"{PROMPT}\0"}}},
-]  # fmt: skip
+    {"data": {"key": 5}},
+    {"data": {"cost_usd": "-1"}},
+    {"data": {"cost_usd": SECRET}},
+    {"data": {"cost_usd": {"prompt": PROMPT}}},
+    {"data": {"currency": SECRET}},
+    {"data": {"currency": PROMPT}},
+    {"data": {"model": [SECRET]}},
+    {"data": {"tags": {SECRET: 1}}},
+    {"data": {"tags": {PROMPT: PROMPT * 90}}},
+    {"data": {"key": SECRET * 9}},
+    {"data": PROMPT},
+    {"type": SECRET},
+    {"type": PROMPT},
+    {"specversion": SECRET},
+    {"time": SECRET},
+    {"time": PROMPT},
+    {"source": SECRET + "\0"},
+    {"id": SECRET + "\0"},
+    {"source": "\0"},
+    {"id": f"\0{SECRET}"},
+    {"source": SECRET, "data": {"key": "\0"}},
+    {"id": SECRET, "time": None},
+    {"id": f"{SECRET}\0", "time": None},
+    {"source": SECRET * 9},
+    {"data": {"session": f"{SECRET}\0"}},
+    {"data": {"tags": {"a": f"{PROMPT}\0"}}},
+]
 
 
 @pytest.mark.parametrize("spoiled", SPOILED, ids=lambda spoiled: str(spoiled).replace(SECRET, "SECRET").replace(PROMPT, "PROMPT")[:50])
-def test_a_rejection_tells_no_secret_nothing_that_was_said_and_nothing_a_database_refuses(spoiled: dict[str, Any]) -> None:
+def test_a_rejection_tells_no_secret_nothing_that_was_said_and_nothing_a_database_refuses(
+    spoiled: dict[str, Any],
+) -> None:
     """S2, S7, T5: it may be logged and kept as a dead letter."""
     whole = event() | {name: value for name, value in spoiled.items() if name != "data"}
     data = spoiled.get("data", {})
@@ -101,7 +135,11 @@ def test_a_rejection_tells_no_secret_nothing_that_was_said_and_nothing_a_databas
     assert not any("\0" in part for part in told)
 
 
-@given(st.integers(0, 500), st.binary(max_size=2), st.sampled_from(("prompt", "completion", "messages", "response", "model_parameters")))
+@given(
+    st.integers(0, 500),
+    st.binary(max_size=2),
+    st.sampled_from(("prompt", "completion", "messages", "response", "model_parameters")),
+)
 def test_what_was_said_is_in_no_answer_however_the_event_is_spoiled(at: int, put: bytes, name: str) -> None:
     """S7: skipped while decoding."""
     body = json.dumps(event({name: [{"role": "user", "content": PROMPT}]}) | {name: PROMPT}).encode()

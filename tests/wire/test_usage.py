@@ -1,4 +1,4 @@
-"""Reading usage events: any bytes give `RecordUsage` or `Rejected` (T4), without secrets (S2) and without what was said (S7)."""
+"""Reading usage events: any bytes give `RecordUsage` or `Rejected`, never an exception (T4)."""
 
 import json
 
@@ -8,44 +8,56 @@ from hypothesis import strategies as st
 
 from ledger.core.batch import Found
 from ledger.core.books import Books
-from ledger.core.commands import RecordUsage, Rejected, Status
+from ledger.core.commands import RecordUsage, Rejected
 from ledger.core.execute import execute
 from ledger.core.needs import needs
-from ledger.core.window import FOREVER_US
 from ledger.wire.secrets import may_hold_secret
 from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events
 
-from .events import PROMPT, TEXT_FIELDS, event, raw, with_cost
-
-NOW_US = 1_772_960_400_000_000
-
-
-def good(body: bytes) -> RecordUsage:
-    command = parse_usage(body)
-    assert isinstance(command, RecordUsage), command
-    return command
-
-
-def bad(body: bytes) -> Rejected:
-    rejected = parse_usage(body)
-    assert isinstance(rejected, Rejected), rejected
-    return rejected
+from .events import NOW_US, PROMPT, TEXT_FIELDS, bad, event, good, raw
 
 
 def test_a_good_event_becomes_a_command_with_every_field_in_its_place() -> None:
     said = {
-        "model": "m", "provider": "p", "input_tokens": 25, "cached_input_tokens": 3, "cache_write_tokens": 2, "output_tokens": 9,
-        "reasoning_tokens": 4, "audio_tokens": 1, "images": 2, "searches": 3, "upstream_cost_usd": 0.5, "byok": True,
-        "member": "ann", "end_user": "u", "preset": "x", "preset_version": 7, "session": "s", "tags": {"team": "a"}, "hold": "h",
+        "model": "m",
+        "provider": "p",
+        "input_tokens": 25,
+        "cached_input_tokens": 3,
+        "cache_write_tokens": 2,
+        "output_tokens": 9,
+        "reasoning_tokens": 4,
+        "audio_tokens": 1,
+        "images": 2,
+        "searches": 3,
+        "upstream_cost_usd": 0.5,
+        "byok": True,
+        "member": "ann",
+        "end_user": "u",
+        "preset": "x",
+        "preset_version": 7,
+        "session": "s",
+        "tags": {"team": "a"},
+        "hold": "h",
         "response_id": "r",
-    }  # fmt: skip
+    }
     command = good(raw(said | {"started_at": "2026-03-08T08:59:59.5Z"}))
-    assert (command.cost, command.cost_text, command.upstream, command.upstream_text) == (1_250_000_000, "1.25", 500_000_000, "0.5")
+    assert (command.cost, command.cost_text, command.upstream, command.upstream_text) == (
+        1_250_000_000,
+        "1.25",
+        500_000_000,
+        "0.5",
+    )
     assert (command.source, command.event_id, command.time_us) == ("gateway", "e1", NOW_US)
     usage = command.usage
-    assert (usage.org, usage.key, usage.workspace, usage.started_us) == ("acme", "crawler", "research", NOW_US - 500_000)
-    assert {name: getattr(usage, name) for name in said if name != "upstream_cost_usd"} == \
-        {name: value for name, value in said.items() if name != "upstream_cost_usd"}  # fmt: skip
+    assert (usage.org, usage.key, usage.workspace, usage.started_us) == (
+        "acme",
+        "crawler",
+        "research",
+        NOW_US - 500_000,
+    )
+    assert {name: getattr(usage, name) for name in said if name != "upstream_cost_usd"} == {
+        name: value for name, value in said.items() if name != "upstream_cost_usd"
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b"{", b"nonsense", b"\xff\xfe", b"{'a': 1}", b"\xef\xbb\xbf{}", raw() + b"x", b'{"a":NaN}'])
@@ -60,7 +72,8 @@ def test_json_that_is_no_event_is_rejected(body: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["specversion", "type", "source", "id", "time", "data"])
 def test_a_missing_attribute_is_named(name: str) -> None:
-    assert bad(raw(**{name: ...})).detail == f"{name}: is missing"
+    spoiled = json.dumps({key: value for key, value in event().items() if key != name})
+    assert bad(spoiled.encode()).detail == f"{name}: is missing"
 
 
 def test_a_missing_key_is_named_and_so_is_a_missing_org_without_a_token_that_says_it() -> None:
@@ -72,11 +85,24 @@ def test_a_missing_key_is_named_and_so_is_a_missing_org_without_a_token_that_say
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("key", 5), ("key", None), ("key", ""), ("workspace", []), ("input_tokens", "5"), ("input_tokens", 1.5), ("images", -1),
-        ("output_tokens", 2**53), ("byok", "yes"), ("tags", ["a"]), ("tags", {"a": 1}), ("preset_version", 2**31),
-        ("started_at", "yesterday"), ("started_at", "2026-03-08T09:00:00"), ("input_tokens", True), ("model", {"name": "m"}),
+        ("key", 5),
+        ("key", None),
+        ("key", ""),
+        ("workspace", []),
+        ("input_tokens", "5"),
+        ("input_tokens", 1.5),
+        ("images", -1),
+        ("output_tokens", 2**53),
+        ("byok", "yes"),
+        ("tags", ["a"]),
+        ("tags", {"a": 1}),
+        ("preset_version", 2**31),
+        ("started_at", "yesterday"),
+        ("started_at", "2026-03-08T09:00:00"),
+        ("input_tokens", True),
+        ("model", {"name": "m"}),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_type_or_range_is_rejected_by_the_name_of_its_field(field: str, value: object) -> None:
     rejected = bad(raw({field: value}))
     assert rejected.field is not None and rejected.field.startswith(f"data.{field}")
@@ -86,79 +112,6 @@ def test_a_wrong_type_or_range_is_rejected_by_the_name_of_its_field(field: str, 
 @pytest.mark.parametrize("attributes", [{"type": "llm.usage.v2"}, {"specversion": "0.3"}, {"source": ""}, {"id": ""}, {"id": 7}])
 def test_a_wrong_attribute_is_rejected(attributes: dict) -> None:
     assert bad(raw(**attributes)).field == next(iter(attributes))
-
-
-@pytest.mark.parametrize(
-    "written",
-    ["NaN", "Infinity", "-Infinity", '"NaN"', '"nan"', '"Infinity"', '"-inf"', '"sNaN"', "-1", '"-0.01"', '"-1e-15"', "-1e-25",
-     "1" * 40, f'"{"1" * 40}"', '"1000000.000000001"', "1e7", "1e999999999", '"1e99999999999999999999"', '"EUR 1"', '"1.00 EUR"',
-     '"€1"', '"$1"', "true", "{}", "[1]", '""', '" 1"', '"1,5"', '"1_0"', '"0x1"', '"١"', '"１"', f'"0.{"1" * 80}"', '"1\\u0000"'],
-)  # fmt: skip
-def test_a_cost_that_is_no_honest_amount_is_rejected(written: str) -> None:
-    """M1, M6, T4: not a number, infinite, negative however little, too much, or in another currency."""
-    assert bad(with_cost(written)).detail.startswith(("data.cost_usd", "is not JSON"))
-
-
-def test_another_currency_is_refused_by_its_name() -> None:
-    """M6."""
-    assert "EUR" in bad(raw({"currency": "EUR"})).detail
-    assert "EUR" in bad(raw({"cost_usd": "1.00 EUR"})).detail
-    assert good(raw({"currency": "USD"})).cost == 1_250_000_000
-
-
-@pytest.mark.parametrize(
-    ("written", "nanos"),
-    [("1.4E-7", 140), ('"1.4E-7"', 140), ("0.00006958", 69_580), ("1e0", 10**9), ("1.25e+2", 125 * 10**9), ("0.1", 10**8),
-     ("0.30000000000000004", 300_000_000), ("1.35e-05", 13_500), ("0", 0), ("0.0", 0), ("1000000", 10**15), ("0." + "1" * 40, 111_111_111),
-     ("5e-10", 0), ("15e-10", 2), ("25e-10", 2), ('"\\u0031.5"', 1_500_000_000)],
-)  # fmt: skip
-def test_an_amount_is_read_by_its_digits_and_rounded_once(written: str, nanos: int) -> None:
-    """M1, M2: also a JSON number with an exponent; never a float."""
-    command = good(with_cost(written))
-    assert command.cost == nanos
-    assert command.cost_text == json.loads(written if written[0] == '"' else f'"{written}"')
-
-
-@pytest.mark.parametrize("value", [..., None])
-def test_no_cost_is_unpriced_and_a_cost_of_nothing_is_a_price(value: object) -> None:
-    """M4."""
-    assert good(raw({"cost_usd": value})).cost is None
-    assert good(raw({"cost_usd": 0})).cost == 0
-
-
-@pytest.mark.parametrize("written", ['"1.5"', "1.50", "15e-1", "1500000e-6", '"0001.5"'])
-def test_the_same_content_as_text_or_number_is_a_duplicate(written: str) -> None:
-    """J2: how an amount was written is no difference."""
-    first = execute(books := Books("acme"), [good(with_cost("1.5"))], NOW_US, Found())
-    entry = first.entries[-1]
-    found = Found(known={entry.command.digest: entry.seq}, originals={entry.seq: entry})
-    again = execute(books, [good(with_cost(written)), good(with_cost("1.51"))], NOW_US, found)
-    assert [result.status for result in again.results] == [Status.DUPLICATE, Status.EXISTS_WITH_DIFFERENT_CONTENT]
-    assert again.entries == []
-
-
-@pytest.mark.parametrize(
-    "time", ["2026-03-08T09:00:00", "2026-03-08", "yesterday", "", "2026-13-01T00:00:00Z", "10000-01-01T00:00:00Z", 5, None]
-)
-def test_a_time_without_a_zone_or_that_is_none_is_rejected(time: object) -> None:
-    assert bad(raw(time=time)).field == "time"
-
-
-@pytest.mark.parametrize(
-    ("time", "status"),
-    [("0001-01-01T00:00:00+14:00", "rejected"), ("0001-01-01T00:00:00Z", "rejected"), ("1999-12-31T23:59:59Z", "rejected"),
-     ("9999-12-31T23:59:59-14:00", "parked"), ("9999-12-31T23:59:59Z", "parked"), ("2026-03-08T10:00:00+01:00", "recorded")],
-)  # fmt: skip
-def test_the_ends_of_the_calendar_are_answered(time: str, status: str) -> None:
-    """W3: the year 1 and the year 9999 are times like others, also west and east of Greenwich."""
-    books, command = Books("acme"), good(raw(time=time))
-    needs(books, [command], NOW_US, {})
-    assert [result.status for result in execute(books, [command], NOW_US, Found()).results] == [status]
-    assert abs(command.time_us) <= FOREVER_US + 86_400_000_000
-
-
-def test_times_are_instants_whatever_their_offset() -> None:
-    assert good(raw(time="2026-03-08T14:30:00+05:30")).time_us == good(raw()).time_us
 
 
 @pytest.mark.parametrize("field", TEXT_FIELDS)
@@ -238,12 +191,27 @@ def test_any_bytes_give_an_answer_and_never_an_exception(body: bytes) -> None:
 
 json_values = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.from_regex(r"-?[0-9.eE+]{1,20}", fullmatch=True)
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.from_regex(r"-?[0-9.eE+]{1,20}", fullmatch=True),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=5,
 )
-FIELDS = (*TEXT_FIELDS, "cost_usd", "upstream_cost_usd", "currency", "byok", "tags", "input_tokens", "preset_version", "started_at")
+FIELDS = (
+    *TEXT_FIELDS,
+    "cost_usd",
+    "upstream_cost_usd",
+    "currency",
+    "byok",
+    "tags",
+    "input_tokens",
+    "preset_version",
+    "started_at",
+)
 
 
 @settings(max_examples=1500)
