@@ -190,7 +190,7 @@ def set_cap(batch: Batch, command: c.SetCap) -> Answer:
     _open_org(batch, command.by)
     cap = Cap(cap_id=command.cap, scope=command.scope, rule=command.rule, seq=books.seq + 1)
     seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, openings=batch.found.openings)
-    _resettle(batch, [command.scope])
+    _resettle(batch, sorted({command.scope, was.scope if was else command.scope}))
     return _done(seq)
 
 

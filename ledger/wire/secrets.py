@@ -5,13 +5,16 @@ from hashlib import sha256
 
 # Vendors' prefixes followed by a long run of key characters with a digit in it; JSON web tokens.
 _SECRET = re.compile(
-    r"(?:sk|rk|pk)[-_](?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}"
+    r"(?<![A-Za-z0-9])(?:sk|rk|pk)[-_](?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[0-9A-Za-z_\-]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}"
     r"|xox[abeoprs]-[A-Za-z0-9\-]{10,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}|glpat-[A-Za-z0-9_\-]{20,}"
     r"|ldg_[A-Za-z0-9_\-]{30,}|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*"
 )
-_SIGNS = (b"sk-", b"sk_", b"rk-", b"rk_", b"pk-", b"pk_", b"AKIA", b"ASIA", b"AIza", b"gh", b"xox", b"hf_", b"gsk_",
-          b"xai-", b"glpat-", b"ldg_", b"eyJ", b"\\u")  # fmt: skip
+_HASH_LENGTH = 64
+_SIGNS = tuple(
+    b"sk- sk_ rk- rk_ pk- pk_ AKIA ASIA AIza ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- hf_ gsk_ xai- "
+    b"glpat- ldg_ eyJ \\u".split()
+)
 
 
 def may_hold_secret(raw: bytes) -> bool:
@@ -20,5 +23,13 @@ def may_hold_secret(raw: bytes) -> bool:
 
 
 def redact(text: str) -> str:
-    """The text with every secret in it replaced by the secret's SHA-256 in hex: for a whole key, the hash gateways use."""
-    return _SECRET.sub(lambda found: sha256(found[0].encode()).hexdigest(), text)
+    """The text with every secret in it replaced by the secret's SHA-256 in hex: for a whole key, the hash gateways use.
+
+    Where that would make it longer than any one hash, the whole is replaced by its own.
+    """
+    clean = _SECRET.sub(lambda found: _hash(found[0]), text)
+    return clean if len(clean) <= max(len(text), _HASH_LENGTH) else _hash(text)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

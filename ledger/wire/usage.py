@@ -80,7 +80,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
@@ -141,7 +141,7 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None, *, plain: bool
             _clean(event)
         return _command(event, org)
     except _Refused as error:
-        return Rejected(detail=str(error), field=error.field, source=event.source, event_id=event.id)
+        return Rejected(detail=str(error), field=error.field, source=_shown(event.source), event_id=_shown(event.id))
 
 
 class _Refused(ValueError):
@@ -185,11 +185,13 @@ def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
     written = bytes(raw)
     if not written or written == b"null":
         return None, None
-    text = (_decode_text(written) if b"\\" in written else written[1:-1].decode()) if written[:1] == b'"' else written.decode()
     try:
+        text = _decode_text(written) if b"\\" in written else written.decode().strip('"')
         return parse_usd(text), text
     except AmountError as error:
         raise _Refused(field, str(error)) from None
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        raise _Refused(field, "is not text") from None
 
 
 def identity(org: str, source: str, event_id: str) -> bytes:
@@ -256,8 +258,12 @@ def _identity_of(text: bytes) -> tuple[str | None, str | None]:
         found = _decode_identity(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, None
-    shown = [redact(part)[:512] if isinstance(part, str) else None for part in (found.source, found.id)]
-    return shown[0], shown[1]
+    return _shown(found.source), _shown(found.id)
+
+
+def _shown(part: Any) -> str | None:
+    """What may be said of an identity that was refused: no secret (S2), nothing that text can't hold."""
+    return redact(part)[:512] if isinstance(part, str) and "\0" not in part else None
 
 
 def _depth(text: bytes) -> int:

@@ -1,0 +1,1 @@
+"""The published figures, each beside a reference measured in the same run."""

@@ -1,0 +1,38 @@
+"""`make bench`: every figure, or those named: `python -m benchmarks [NAME …] [--rounds N]`."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.core import fold_core
+from benchmarks.figures import publish
+from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
+
+FIGURES = {
+    "fold_core": fold_core,
+    "sqlite_http_ingest": sqlite_http_ingest,
+    "embedded_breach_to_confirmed_ms_p99": embedded_breach_to_confirmed,
+    "service_rss_mb": service_rss,
+    "replay_sqlite": replay_sqlite,
+}
+
+
+def main() -> None:
+    """Measures, prints a table and writes bench.json."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(FIGURES)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each; the median is published (default %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="default %(default)s")
+    args = parser.parse_args()
+    if unknown := set(args.names) - FIGURES.keys():
+        parser.error(f"no figure is called {', '.join(sorted(unknown))}")
+    figures = []
+    for name in args.names or FIGURES:
+        with Console(stderr=True).status(f"measuring {name}"):
+            figures.append(FIGURES[name](args.rounds))
+    publish(figures, args.output)
+
+
+if __name__ == "__main__":
+    main()
