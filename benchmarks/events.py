@@ -41,8 +41,8 @@ def events(seed: int, count: int, start_us: int = START_US) -> list[dict[str, ob
             "output_tokens": tokens_out, "cost_usd": f"0.{tokens_in * 125 + tokens_out * 1000:08d}", "byok": False,
         }  # fmt: skip
         made.append({
-            "specversion": "1.0", "type": "llm.usage.v1", "source": f"gateway-{n % 3}", "id": str(uuid.UUID(int=draw.getrandbits(128), version=4)),
-            "time": moment, "data": data,
+            "specversion": "1.0", "type": "llm.usage.v1", "source": f"gateway-{n % 3}",
+            "id": str(uuid.UUID(int=draw.getrandbits(128), version=4)), "time": moment, "data": data,
         })  # fmt: skip
     return made
 

@@ -140,7 +140,8 @@ async def staged(listen: str, gateway_port: int, database: Path, speed: float) -
     clock, token, gateway_token = FastClock(speed), f"ldg_{secrets.token_urlsafe(32)}", secrets.token_urlsafe(16)
     gateway_url = f"http://127.0.0.1:{gateway_port}"
     settings = Settings(
-        database_url=f"sqlite:///{database}", listen=listen, metrics_port=0, admin_token=token, gateway_url=gateway_url, gateway_token=gateway_token
+        database_url=f"sqlite:///{database}", listen=listen, metrics_port=0, admin_token=token, gateway_url=gateway_url,
+        gateway_token=gateway_token,
     )  # fmt: skip
     keys = {agent.secret: GatewayKey(ORG, agent.workspace, agent.name) for agent in fleet()}
     gateway = Gateway(keys, Reporter(f"http://{listen}", token), gateway_token, clock)

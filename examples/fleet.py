@@ -13,14 +13,10 @@ DATA = Path(__file__).parent / "data" / "azure_llm_conv_2023_sample.csv"
 ORG = "acme"
 RUNAWAY = "crawler"
 _JOBS = {
-    "research": "crawler summarizer citation-checker paper-scout trend-watch dataset-cleaner translator outline-writer fact-finder "
-    "patent-scan benchmark-reader glossary".split(),
-    "support": "triage inbox-sorter refund-helper faq-writer escalation-spotter sentiment tone-editor ticket-linker onboarding-guide "
-    "churn-watch callback-planner survey-reader".split(),
-    "engineering": "testing development code-review changelog flaky-finder log-reader incident-scribe dependency-bump doc-writer "
-    "schema-diff query-tuner release-notes".split(),
-    "growth": "seo-writer ad-copy lead-scorer crm-cleaner newsletter event-planner price-watch deck-writer webinar-notes "
-    "social-drafts persona-builder partner-finder".split(),
+    "research": ["crawler", "summarizer", "citation-checker", "paper-scout", "trend-watch", "dataset-cleaner", "translator", "outline-writer", "fact-finder", "patent-scan", "benchmark-reader", "glossary"],
+    "support": ["triage", "inbox-sorter", "refund-helper", "faq-writer", "escalation-spotter", "sentiment", "tone-editor", "ticket-linker", "onboarding-guide", "churn-watch", "callback-planner", "survey-reader"],
+    "engineering": ["testing", "development", "code-review", "changelog", "flaky-finder", "log-reader", "incident-scribe", "dependency-bump", "doc-writer", "schema-diff", "query-tuner", "release-notes"],
+    "growth": ["seo-writer", "ad-copy", "lead-scorer", "crm-cleaner", "newsletter", "event-planner", "price-watch", "deck-writer", "webinar-notes", "social-drafts", "persona-builder", "partner-finder"],
 }  # fmt: skip
 _MODELS = ("deepseek/deepseek-v4-flash", "openai/gpt-5-mini", "openai/gpt-5")
 

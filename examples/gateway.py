@@ -151,7 +151,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     """The gateway over HTTP."""
 
     @asynccontextmanager
-    async def reporting(_: FastAPI):  # noqa: ANN202
+    async def reporting(_: FastAPI):
         await gateway.reporter.start()
         yield
         await gateway.reporter.stop()

@@ -134,8 +134,11 @@ class Watch:
             "",
         )
         accepted, refused = stage.gateway.accepted.total(), stage.gateway.refused.total()
-        head = Text.assemble((f" {ORG} ", "reverse"), f"  {_wall(stage.clock())} UTC on a fast clock   ${whole['spent_usd']} in {whole['requests']} calls   ",
-                             (f"{accepted} accepted, {refused} refused", "dim"))  # fmt: skip
+        spent = f"${whole['spent_usd']} in {whole['requests']} calls"
+        head = Text.assemble(
+            (f" {ORG} ", "reverse"), f"  {_wall(stage.clock())} UTC on a fast clock   {spent}   ",
+            (f"{accepted} accepted, {refused} refused", "dim"),
+        )  # fmt: skip
         return Group(head, Text(""), table, Text(""), *(Text("  " + line) for line in self.said[-8:]))
 
     def farewell(self, stage: Stage, listen: str, database: Path) -> None:

@@ -79,10 +79,9 @@ async def record(
         async with database.writer.connect() as connection, connection.begin() as transaction:
             await lock_orgs(connection, names)
             heads = await projections.heads(connection, names, open_new=not declared_only)
-            if declared_only:
-                commands = await _turn_away(connection, heads, commands, booked, now_us)
+            wanted = await _turn_away(connection, heads, commands, booked, now_us) if declared_only else commands
             kept = await _load(connection, shelf, heads)
-            for chunk in _rounds(commands, list(kept)):
+            for chunk in _rounds(wanted, list(kept)):
                 await _book(connection, kept, chunk, now_us, booked)
             if rehearse:
                 await transaction.rollback()

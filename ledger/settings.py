@@ -21,16 +21,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    database_url: str = Field("sqlite:///ledger.db", description="where the books are kept: sqlite:///… or postgresql://…")
-    read_database_url: str | None = Field(None, description="a replica that answers reports")
-    listen: str = Field("127.0.0.1:8080", description="HOST:PORT of the HTTP API")
-    metrics_listen: str = Field("127.0.0.1", description="address of the metrics port")
-    metrics_port: int = Field(9464, ge=0, le=65535, description="port of /metrics; 0 for none")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
-    admin_token: str | None = Field(None, min_length=16, description="the first access token; used at the first start only")
-    declared_orgs_only: bool = Field(False, description="park usage of orgs that nobody opened, instead of opening them")
-    gateway_url: str | None = Field(None, pattern="^https?://", description="gateway that is told to pause, resume and revoke keys")
-    gateway_token: str | None = Field(None, description="bearer token for that gateway")
+    database_url: str = Field(default="sqlite:///ledger.db", description="where the books are kept: sqlite:///… or postgresql://…")
+    read_database_url: str | None = Field(default=None, description="a replica that answers reports")
+    listen: str = Field(default="127.0.0.1:8080", description="HOST:PORT of the HTTP API")
+    metrics_listen: str = Field(default="127.0.0.1", description="address of the metrics port")
+    metrics_port: int = Field(default=9464, ge=0, le=65535, description="port of /metrics; 0 for none")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    admin_token: str | None = Field(default=None, min_length=16, description="the first access token; used at the first start only")
+    declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
+    gateway_url: str | None = Field(default=None, pattern="^https?://", description="gateway that is told to pause, resume and revoke keys")
+    gateway_token: str | None = Field(default=None, description="bearer token for that gateway")
 
     @field_validator("listen")
     @classmethod

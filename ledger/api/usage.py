@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 
 from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
 from ..store.tokens import Token
-from ..wire.secrets import may_hold_secret
 from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, whole_event
 from .auth import Caller, allow
 from .bounds import MOST_USAGE_BODY, inflated
@@ -95,12 +94,11 @@ async def post_usage(request: Request, caller: Caller) -> Response:
     """Records usage events: one, a batch, lines, or one in binary mode."""
     allow(caller, "ingest", caller.org)
     events = await _events(request)
-    plain = not any(map(may_hold_secret, events))
     answers: list[_Answer] = []
     commands: list[RecordUsage] = []
     places: list[int] = []
     for place, raw in enumerate(events):
-        event = _of_caller(parse_usage(raw, caller.org, plain=plain), caller)
+        event = _of_caller(parse_usage(raw, caller.org), caller)
         if isinstance(event, Rejected):
             answers.append(_Answer(event.source, event.event_id, Status.REJECTED, event.reason, event.detail, event.field))
         else:

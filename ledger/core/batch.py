@@ -20,9 +20,9 @@ class Found(msgspec.Struct):
       prices: seq → nano-USD that an earlier correction set. openings: what scopes used in the present hour and later ones (C5).
     """
 
-    known: dict[bytes, int] = msgspec.field(default_factory=dict)
-    originals: Mapping[int, e.Entry] = msgspec.field(default_factory=dict)
-    prices: dict[int, int] = msgspec.field(default_factory=dict)
+    known: dict[bytes, int] = {}
+    originals: Mapping[int, e.Entry] = {}
+    prices: dict[int, int] = {}
     openings: tuple[e.Opening, ...] = ()
 
 

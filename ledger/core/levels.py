@@ -13,7 +13,7 @@ from .caps import Action, Cap, Enforce, Kind, Resume, Sum, counted, level, thres
 from .keys import Key, State, may_become, wanted
 from .window import Window, window_at
 
-Emit = Callable[..., None]
+Emit = Callable[..., Any]
 
 
 def settle(books: Books, now_us: int, scopes: Iterable[str], emit: Emit, entry: int | None = None, keys: Iterable[str] = ()) -> None:

@@ -66,7 +66,9 @@ def connect(url: str, read_url: str | None = None) -> Database:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON", "cache_size=-65536"):
+    for pragma in (
+        "journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON", "cache_size=-65536", "wal_autocheckpoint=16384",
+    ):  # fmt: skip
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -110,6 +112,17 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     else:
         marks = ",".join("?" * len(names))
         await driver.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
+
+
+async def select_known(connection: AsyncConnection, org_id: int, digests: list[bytes]) -> list[tuple[bytes, int]]:
+    """(digest, seq) of the identities among these that an org's journal holds."""
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    if is_postgres(connection):
+        query = "SELECT digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY($2::bytea[])"
+        return [tuple(row) for row in await driver.fetch(query, org_id, digests)]
+    marks = ",".join("?" * len(digests))
+    return await driver.execute_fetchall(f"SELECT digest, seq FROM known_ids WHERE org_id = ? AND digest IN ({marks})", (org_id, *digests))
 
 
 async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

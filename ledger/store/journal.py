@@ -13,7 +13,7 @@ from ..core.entries import Entry, Opening, UsageCorrected, UsageRecorded
 from ..core.fold import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
-from .dialect import chunks, insert_rows
+from .dialect import chunks, insert_rows, select_known
 from .tables import journal, known_ids
 
 USAGE = "UsageRecorded"
@@ -49,12 +49,12 @@ def _fact_row(org_id: int, entry: Any) -> tuple[Any, ...]:
     return tuple(row.values())
 
 
-def entry_of(row: Row[Any] | Sequence[Any], org: str) -> Entry:
+def entry_of(row: Row[Any], org: str) -> Entry:
     """A row of the journal, in the table's column order, as the entry it was."""
     (_, seq, kind, recorded_us, day, hour_us, workspace, key, sent_key, sent_workspace, time_us, source, event_id, cost,
      cost_text, upstream, upstream_text, byok, model, provider, input_tokens, cached, cache_write, output_tokens, reasoning,
      audio, images, searches, member, end_user, preset, preset_version, session, tags, hold, response_id, started_us, _,
-     data) = row  # fmt: skip
+     data) = tuple(row)  # fmt: skip
     if kind != USAGE:
         return decode_fact(data)
     usage = Usage(
@@ -88,8 +88,7 @@ async def known(connection: AsyncConnection, org_id: int, digests: Iterable[byte
     """Which identities an org's journal holds already, and as which entry."""
     found: dict[bytes, int] = {}
     for part in chunks(digests):
-        query = select(known_ids.c.digest, known_ids.c.seq).where(known_ids.c.org_id == org_id, known_ids.c.digest.in_(part))
-        found.update((bytes(digest), seq) for digest, seq in await connection.execute(query))
+        found.update(await select_known(connection, org_id, part))
     return found
 
 

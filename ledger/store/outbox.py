@@ -86,7 +86,7 @@ async def due_commands(connection: AsyncConnection, now_us: int, limit: int) -> 
     )  # fmt: skip
     query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
     rows = await connection.execute(query.where(c.delivery.in_(OPEN), c.next_us <= now_us).order_by(c.next_us).limit(limit))
-    return [DueCommand(*row[:-1], bool(row[-1])) for row in rows]
+    return [DueCommand._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
 async def mark_command(connection: AsyncConnection, command: DueCommand, **values: Any) -> bool:

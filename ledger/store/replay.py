@@ -19,8 +19,10 @@ from . import journal
 from . import tables as t
 
 Progress = Callable[[int], None]
-_STATE = ("seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "workspaces", "keys", "credentials", "confirmations",
-          "caps", "guardrails", "breaches", "ordinals", "spoken", "waits")  # fmt: skip
+_STATE = (
+    "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "workspaces", "keys", "credentials",
+    "confirmations", "caps", "guardrails", "breaches", "ordinals", "spoken", "waits",
+)  # fmt: skip
 
 
 async def folded(connection: AsyncConnection, org_id: int, org: str, progress: Progress) -> Books:

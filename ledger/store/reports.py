@@ -155,7 +155,10 @@ def balance_json(books: Books, scope: str, window: Any) -> Json:
         "spent_usd": usd_text(used.spent), "byok_usd": usd_text(used.byok), "held_usd": "0", "unpriced": used.unpriced,
         "requests": used.requests, "input_tokens": used.input_tokens, "output_tokens": used.output_tokens,
         "caps": [
-            {"cap": cap.cap_id, "limit_usd": usd_text(cap.rule.limit), "left_usd": usd_text(max(0, cap.rule.limit - counted(cap.rule, used)))}
+            {
+                "cap": cap.cap_id, "limit_usd": usd_text(cap.rule.limit),
+                "left_usd": usd_text(max(0, cap.rule.limit - counted(cap.rule, used))),
+            }
             for cap in standing
         ],
     }  # fmt: skip

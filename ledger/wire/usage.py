@@ -16,7 +16,7 @@ import msgspec
 from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
-from .secrets import may_hold_secret, redact
+from .secrets import holds_secret, redact
 
 USAGE_TYPE = "llm.usage.v1"
 MAX_EVENTS = 10_000
@@ -122,11 +122,8 @@ def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
     return head + (b"," if attributes else b"") + b'"data":' + (body or b"null") + b"}"
 
 
-def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None, *, plain: bool = False) -> RecordUsage | Rejected:
-    """One event's bytes to a command. `org` stands in for a missing one.
-
-    `plain`: the caller knows by `may_hold_secret` that no string needs a closer look.
-    """
+def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage | Rejected:
+    """One event's bytes to a command. `org` stands in for a missing one."""
     text = bytes(raw)
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         return Rejected(detail=f"is nested deeper than {MAX_DEPTH} levels")
@@ -137,7 +134,7 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None, *, plain: bool
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(detail=f"is not JSON: {_plain(error)}")
     try:
-        if not plain and may_hold_secret(text):
+        if b"\\u" in text or _holds_secret(event):  # an escape could hide a NUL
             _clean(event)
         return _command(event, org)
     except _Refused as error:
@@ -212,6 +209,13 @@ def identity(org: str, source: str, event_id: str) -> bytes:
             moment = moment << 5 | _BASE32[character]
         return (moment & 0xFFFFFFFFFFFF).to_bytes(6, "big") + digest[6:]
     return digest
+
+
+def _holds_secret(event: _Event) -> bool:
+    data = event.data
+    if data.tags is not None and any(holds_secret(name) or holds_secret(value) for name, value in data.tags.items()):
+        return True
+    return any(type(value) is str and holds_secret(value) for value in (event.source, event.id, *msgspec.structs.astuple(data)))
 
 
 def _clean(event: _Event) -> None:

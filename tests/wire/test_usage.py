@@ -11,7 +11,6 @@ from ledger.core.books import Books
 from ledger.core.commands import RecordUsage, Rejected
 from ledger.core.execute import execute
 from ledger.core.needs import needs
-from ledger.wire.secrets import may_hold_secret
 from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events
 
 from .events import NOW_US, PROMPT, TEXT_FIELDS, bad, event, good, raw
@@ -225,7 +224,7 @@ def test_a_good_event_spoiled_anyhow_gives_an_answer_that_can_be_carried_out(dat
     body = raw(data, **attributes)
     for at, put in cuts:
         body = body[:at] + put + body[at + 1 :]
-    answer = parse_usage(body, "acme", plain=not may_hold_secret(body))
+    answer = parse_usage(body, "acme")
     if isinstance(answer, RecordUsage):
         assert answer.cost is None or 0 <= answer.cost <= 10**15
         assert "\0" not in repr(answer.usage)
