@@ -48,7 +48,8 @@ class Window(NamedTuple):
 
 def micros(moment: datetime) -> int:
     """An aware datetime as microseconds since 1970, exact; also for moments whose UTC form has no year of its own."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
 
 def day_number(day: date) -> int:

@@ -16,7 +16,7 @@ import msgspec
 from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
-from .secrets import holds_secret, redact
+from .secrets import UnfitText, clean_name, clean_text, redact
 
 USAGE_TYPE = "llm.usage.v1"
 MAX_EVENTS = 10_000
@@ -27,6 +27,8 @@ Name = Annotated[str, msgspec.Meta(max_length=256)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]  # what every JSON reader holds exactly
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=128)], Name], msgspec.Meta(max_length=32)]
+
+_ABSENT = msgspec.Raw()
 
 
 class _Data(msgspec.Struct, gc=False, kw_only=True):
@@ -43,8 +45,8 @@ class _Data(msgspec.Struct, gc=False, kw_only=True):
     audio_tokens: Count | None = None
     images: Count | None = None
     searches: Count | None = None
-    cost_usd: msgspec.Raw = msgspec.Raw()
-    upstream_cost_usd: msgspec.Raw = msgspec.Raw()
+    cost_usd: msgspec.Raw = _ABSENT
+    upstream_cost_usd: msgspec.Raw = _ABSENT
     currency: Name | None = None
     byok: bool | None = None
     member: Name | None = None
@@ -134,11 +136,12 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(detail=f"is not JSON: {_plain(error)}")
     try:
-        if b"\\u" in text or _holds_secret(event):  # an escape could hide a NUL
-            _clean(event)
         return _command(event, org)
-    except _Refused as error:
-        return Rejected(detail=str(error), field=error.field, source=_shown(event.source), event_id=_shown(event.id))
+    except UnfitText:
+        error = _unfit(event)
+    except _Refused as refused:
+        error = refused
+    return Rejected(detail=str(error), field=error.field, source=_shown(event.source), event_id=_shown(event.id))
 
 
 class _Refused(ValueError):
@@ -155,35 +158,41 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
     data = event.data
     if data.currency is not None and data.currency != "USD":
         raise _Refused("data.currency", f"is {data.currency[:8]}: only USD is booked")
-    owner = data.org or org
+    owner = clean_name(data.org) if data.org else org
     if not owner:
         raise _Refused("data.org", "is missing, and the token is not bound to one")
     cost, cost_text = _amount(data.cost_usd, "data.cost_usd")
     upstream, upstream_text = _amount(data.upstream_cost_usd, "data.upstream_cost_usd")
+    source, event_id = clean_name(event.source), clean_text(event.id)
+    started = data.started_at
     usage = Usage(
-        org=owner, key=data.key, workspace=data.workspace or None, model=data.model, provider=data.provider,
+        org=owner, key=clean_name(data.key), workspace=clean_name(data.workspace) if data.workspace else None,
+        model=data.model and clean_name(data.model), provider=data.provider and clean_name(data.provider),
         input_tokens=data.input_tokens or 0, cached_input_tokens=data.cached_input_tokens or 0,
         cache_write_tokens=data.cache_write_tokens or 0, output_tokens=data.output_tokens or 0,
         reasoning_tokens=data.reasoning_tokens or 0, audio_tokens=data.audio_tokens or 0, images=data.images or 0,
-        searches=data.searches or 0, byok=data.byok or False, member=data.member, end_user=data.end_user,
-        preset=data.preset, preset_version=data.preset_version, session=data.session, tags=data.tags or None,
-        hold=data.hold, response_id=data.response_id,
-        started_us=None if data.started_at is None else micros(data.started_at),
+        searches=data.searches or 0, byok=data.byok or False, member=data.member and clean_name(data.member),
+        end_user=data.end_user and clean_name(data.end_user), preset=data.preset and clean_name(data.preset),
+        preset_version=data.preset_version, session=data.session and clean_name(data.session),
+        tags={clean_name(name): clean_name(value) for name, value in data.tags.items()} if data.tags else None,
+        hold=data.hold and clean_text(data.hold), response_id=data.response_id and clean_text(data.response_id),
+        started_us=None if started is None else micros(started),
     )  # fmt: skip
     return RecordUsage(
-        source=event.source, event_id=event.id, digest=identity(owner, event.source, event.id),
-        time_us=micros(event.time), cost=cost, cost_text=cost_text, upstream=upstream, upstream_text=upstream_text,
-        usage=usage,
+        source=source, event_id=event_id, digest=identity(owner, source, event_id), time_us=micros(event.time), cost=cost,
+        cost_text=cost_text, upstream=upstream, upstream_text=upstream_text, usage=usage,
     )  # fmt: skip
 
 
 def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
     """An amount and its text as written: a JSON string or number, read by its digits (M1)."""
+    if raw is _ABSENT:
+        return None, None
     written = bytes(raw)
-    if not written or written == b"null":
+    if written == b"null":
         return None, None
     try:
-        text = _decode_text(written) if b"\\" in written else written.decode().strip('"')
+        text = _decode_text(written) if written[0] == 0x22 else written.decode()
         return parse_usd(text), text
     except AmountError as error:
         raise _Refused(field, str(error)) from None
@@ -211,32 +220,11 @@ def identity(org: str, source: str, event_id: str) -> bytes:
     return digest
 
 
-def _holds_secret(event: _Event) -> bool:
-    data = event.data
-    if data.tags is not None and any(holds_secret(name) or holds_secret(value) for name, value in data.tags.items()):
-        return True
-    return any(type(value) is str and holds_secret(value) for value in (event.source, event.id, *msgspec.structs.astuple(data)))
-
-
-def _clean(event: _Event) -> None:
-    """Replaces secrets in every string of an event, and refuses what PostgreSQL's text can't hold."""
-    event.source, event.id = _text("source", event.source), _text("id", event.id)
-    data = event.data
-    for field in _TEXT_FIELDS:
-        value = getattr(data, field)
-        if value is not None:
-            setattr(data, field, _text(f"data.{field}", value))
-    if data.tags is not None:
-        data.tags = {_text("data.tags", name): _text("data.tags", value) for name, value in data.tags.items()}
-
-
-_TEXT_FIELDS = ("org", "key", "workspace", "model", "provider", "member", "end_user", "preset", "session", "hold", "response_id")
-
-
-def _text(field: str, value: str) -> str:
-    if "\0" in value:
-        raise _Refused(field, "contains a NUL")
-    return redact(value)
+def _unfit(event: _Event) -> _Refused:
+    """Names the field whose text can't be kept."""
+    texts = {"source": event.source, "id": event.id}
+    texts |= {f"data.{name}": value for name, value in msgspec.structs.asdict(event.data).items() if isinstance(value, str)}
+    return _Refused(next((field for field, value in texts.items() if "\0" in value), "data.tags"), "contains a NUL")
 
 
 def _plain(error: Exception) -> str:
