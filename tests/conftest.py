@@ -10,6 +10,7 @@ import pytest
 
 from ledger.store.dialect import Database, connect
 from ledger.store.schema import migrate
+from tests.servers import kafka as kafka_server
 from tests.servers.postgres import NoPostgres, Server, running_postgres
 
 LEFT_OUT: list[str] = []
@@ -30,10 +31,25 @@ def postgres() -> Iterator[Server]:
             USED.append(f"PostgreSQL from {server.how}")
             yield server
     except NoPostgres as error:
-        LEFT_OUT.append(str(error))
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"left out, which CI does not allow: {error}", pytrace=False)
-        pytest.skip(str(error))
+        _leave_out(error)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[kafka_server.Server]:
+    """One node for the whole run. A test that stops it must start it again; `own_kafka` gives a test a node, or three, of its own."""
+    try:
+        with kafka_server.running_kafka() as server:
+            USED.append(f"Kafka from {server.how}")
+            yield server
+    except kafka_server.NoKafka as error:
+        _leave_out(error)
+
+
+def _leave_out(error: Exception) -> None:
+    LEFT_OUT.append(str(error))
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"left out, which CI does not allow: {error}", pytrace=False)
+    pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
