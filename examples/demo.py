@@ -147,7 +147,7 @@ async def staged(listen: str, gateway_port: int, database: Path, speed: float) -
     gateway = Gateway(keys, Reporter(f"http://{listen}", token), gateway_token, clock)
     async with running(settings, clock) as ledger, _serving(gateway, gateway_port):
         policy = read_policies((Path(__file__).parent / "policy.yaml").read_text(), "demo")[0]
-        await ledger.service.record(policy.orders((), (), prune=False))
+        await ledger.service.record(policy.orders((), (), (), prune=False))
         async with (
             httpx.AsyncClient(base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}) as client,
             httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=IN_FLIGHT)) as agents,

@@ -21,12 +21,12 @@ _VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
 
 
 def apply(
-    file: Annotated[Path, typer.Argument(help="YAML: org, workspaces, keys, guardrails, caps.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="YAML: org, connections, workspaces, keys, guardrails, caps.", exists=True, dir_okay=False)],
     plan: Annotated[bool, typer.Option("--plan", help="Only show; exit code 2 if there are differences.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Also remove caps and guardrails that are not in the file.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove caps, guardrails and connections that are not in the file.")] = False,
 ) -> None:
-    """Make orgs, workspaces, keys, guardrails and caps as a file says; shows first what would change, and whom it would stop."""
+    """Make orgs, connections, workspaces, keys, guardrails and caps as a file says; shows first what would change, whom it would stop."""
 
     async def work() -> int:
         try:
@@ -40,7 +40,8 @@ def apply(
                     head = await reports.head(connection, policy.org)
                     caps = await reports.caps(connection, head) if head else []
                     rails = await reports.guardrails(connection, head) if head else []
-                names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}
+                    gateways = await reports.connections(connection, head) if head else []
+                names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
                 orders += policy.orders(*names, prune=prune)
             rehearsal = await service.rehearse(orders)
             _refuse(file, rehearsal.results)
@@ -90,10 +91,22 @@ def _line(entry: e.Entry) -> str | None:
             return f"[red]-[/] cap {entry.cap.cap_id}"
         case e.GuardrailRemoved():
             return f"[red]-[/] guardrail {entry.guardrail.guardrail_id}"
+        case e.ConnectionSet():
+            return _account_line(entry)
+        case e.ConnectionRemoved():
+            return f"[red]-[/] connection {entry.connection.connection_id}"
         case e.KeyStateChanged():
             return f"[bold]![/] key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
         case _:
             return None
+
+
+def _account_line(entry: e.ConnectionSet) -> str:
+    now, was = entry.connection, entry.was
+    if was is None:
+        return f"[green]+[/] connection {now.connection_id}: {now.gateway}, {now.direction}" + ("" if now.counts else ", counts nothing")
+    changed = [name for name in now.__struct_fields__ if name != "seq" and getattr(now, name) != getattr(was, name)]
+    return f"[yellow]~[/] connection {now.connection_id}: another {', '.join(changed)}"
 
 
 def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.Guardrail | None) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..api.connections import ConnectionGiven
 from ..api.models import CapGiven, GuardrailGiven, KeyGiven, OrgGiven, WorkspaceGiven
 from ..api.values import Id
 from ..core import commands as c
@@ -25,6 +26,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
     about: Annotated[_Org, Field(alias="org")]
+    connections: dict[Id, ConnectionGiven] = {}
     workspaces: dict[Id, WorkspaceGiven | None] = {}
     keys: dict[Id, KeyGiven | None] = {}
     guardrails: dict[Id, GuardrailGiven] = {}
@@ -36,10 +38,11 @@ class Policy(BaseModel):
         """The org's id."""
         return self.about.id
 
-    def orders(self, caps: Iterable[str], guardrails: Iterable[str], *, prune: bool) -> list[c.Command]:
+    def orders(self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], *, prune: bool) -> list[c.Command]:
         """What to order so that the org becomes what the file says; orders that change nothing make no entry."""
         who: dict[str, Any] = {"org": self.org, "by": self.by}
         orders: list[c.Command] = [c.SetOrg(**who, time_zone=self.about.time_zone, enforce=self.about.enforce)]
+        orders += [c.SetConnection(**who, connection=given.connection(name)) for name, given in self.connections.items()]
         orders += [c.SetWorkspace(**who, workspace=name) for name in self.workspaces]
         for name, key in self.keys.items():
             given = key or KeyGiven()
@@ -52,6 +55,7 @@ class Policy(BaseModel):
         if prune:
             orders += [c.RemoveCap(**who, cap=name) for name in sorted(set(caps) - self.caps.keys())]
             orders += [c.RemoveGuardrail(**who, guardrail=name) for name in sorted(set(guardrails) - self.guardrails.keys())]
+            orders += [c.RemoveConnection(**who, connection=name) for name in sorted(set(connections) - self.connections.keys())]
         return orders
 
 

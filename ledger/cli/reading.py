@@ -26,6 +26,7 @@ class Things(StrEnum):
     KEYS = "keys"
     CAPS = "caps"
     GUARDRAILS = "guardrails"
+    CONNECTIONS = "connections"
     BREACHES = "breaches"
     COMMANDS = "commands"
 
@@ -36,6 +37,7 @@ _COLUMNS = {
     Things.KEYS: ("key", "workspace", "state", "confirmed", "revision", "reasons"),
     Things.CAPS: ("cap", "scope", "period", "limit_usd", "action", "thresholds", "resume", "enforce"),
     Things.GUARDRAILS: ("guardrail", "each", "in", "except", "period", "limit_usd", "action", "resume", "enforce"),
+    Things.CONNECTIONS: ("connection", "gateway", "address", "direction", "counts", "token", "secret"),
     Things.BREACHES: ("cap", "ordinal", "scope", "period", "limit_usd", "spent_usd", "over_usd", "action", "opened_at", "closed_at"),
     Things.COMMANDS: ("key", "credential", "revision", "state", "delivery", "attempts", "created_at", "confirmed_at", "error"),
 }
@@ -49,7 +51,7 @@ def get(
     open_only: Annotated[bool, typer.Option("--open", help="breaches: only those that are open.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List orgs, workspaces, keys, caps, guardrails, breaches or commands."""
+    """List orgs, workspaces, keys, caps, guardrails, connections, breaches or commands."""
 
     async def work() -> None:
         async with opened() as database, database.snapshot() as connection:
@@ -69,6 +71,8 @@ async def _listed(
         return await reports.caps(connection, head)
     if things is Things.GUARDRAILS:
         return await reports.guardrails(connection, head)
+    if things is Things.CONNECTIONS:
+        return await reports.connections(connection, head)
     if things is Things.BREACHES:
         return await reports.breaches(connection, head, limit=ALL, open_only=open_only)
     if things is Things.COMMANDS:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .caps import Breach, Cap, Enforce, Guardrail, Kind, Sum, total
+from .connections import Connection
 from .keys import Confirmation, Key, Workspace
 from .window import Period, first_day, next_first_day
 
@@ -67,6 +68,7 @@ class Books:
         self.confirmations: dict[tuple[str, str], Confirmation] = {}
         self.caps: dict[str, Cap] = {}
         self.guardrails: dict[str, Guardrail] = {}
+        self.connections: dict[str, Connection] = {}
         self.breaches: dict[tuple[str, Kind], Breach] = {}
         self.history: dict[tuple[str, int], Breach] = {}
         self.ordinals: dict[str, int] = {}

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from .caps import Enforce, Guardrail, Rule
+from .connections import Connection
 from .keys import State
 from .money import Nanos
 
@@ -179,6 +180,18 @@ class RemoveGuardrail(Order, frozen=True, kw_only=True):
     guardrail: str
 
 
+class SetConnection(Order, frozen=True, kw_only=True):
+    """Declare a gateway's account, or change it (S8)."""
+
+    connection: Connection
+
+
+class RemoveConnection(Order, frozen=True, kw_only=True):
+    """Forget a gateway's account; what came in by it stays."""
+
+    connection: str
+
+
 class TurnKey(Order, frozen=True, kw_only=True):
     """A person pauses, resumes or revokes a key."""
 
@@ -218,6 +231,6 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 
 Command = (
     RecordUsage | SetOrg | SetWorkspace | RemoveWorkspace | SetKey | RemoveKey | SetCap | RemoveCap
-    | SetGuardrail | RemoveGuardrail | TurnKey | ConfirmCommand | CorrectUsage
+    | SetGuardrail | RemoveGuardrail | SetConnection | RemoveConnection | TurnKey | ConfirmCommand | CorrectUsage
 )  # fmt: skip
 Commands = Sequence[Command]

@@ -7,6 +7,7 @@ import msgspec
 
 from .caps import Action, Cap, Enforce, Guardrail, Kind, Sum
 from .commands import RecordUsage
+from .connections import Connection
 from .keys import State
 from .money import Nanos
 from .window import Period
@@ -151,6 +152,21 @@ class GuardrailRemoved(Fact, frozen=True, kw_only=True):
     by: str
 
 
+class ConnectionSet(Fact, frozen=True, kw_only=True):
+    """A gateway's account is known from here on as this (S8)."""
+
+    connection: Connection
+    was: Connection | None
+    by: str
+
+
+class ConnectionRemoved(Fact, frozen=True, kw_only=True):
+    """A gateway's account is not known any more."""
+
+    connection: Connection
+    by: str
+
+
 class ThresholdReached(Fact, frozen=True, kw_only=True):
     """A share of a cap's limit was reached (C6); `percent` None: the window's first unpriced call (M4)."""
 
@@ -253,7 +269,8 @@ class UsageCorrected(Fact, frozen=True, kw_only=True):
 
 AnyFact = (
     OrgOpened | OrgChanged | WorkspaceOpened | WorkspaceClosed | KeyRegistered | KeyMoved | CredentialAdded
-    | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ThresholdReached
-    | CapBreached | CapCleared | KeyHeld | KeyReleased | KeyStateChanged | CommandConfirmed | UsageCorrected
+    | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ConnectionSet
+    | ConnectionRemoved | ThresholdReached | CapBreached | CapCleared | KeyHeld | KeyReleased | KeyStateChanged
+    | CommandConfirmed | UsageCorrected
 )  # fmt: skip
 Entry = UsageRecorded | AnyFact

@@ -187,6 +187,16 @@ def _guardrail_removed(books: Books, entry: e.GuardrailRemoved) -> None:
         _forget_waits(books, cap_id)
 
 
+def _connection_set(books: Books, entry: e.ConnectionSet) -> None:
+    books.connections[entry.connection.connection_id] = entry.connection
+    books.changed["connection", entry.connection.connection_id] = None
+
+
+def _connection_removed(books: Books, entry: e.ConnectionRemoved) -> None:
+    del books.connections[entry.connection.connection_id]
+    books.changed["connection", entry.connection.connection_id] = None
+
+
 def _threshold_reached(books: Books, entry: e.ThresholdReached) -> None:
     said = Said(entry.start_us, entry.end_us, entry.limit, entry.percent)
     still = (word for word in books.spoken.get(entry.cap_id, ()) if word.end_us > entry.recorded_us)
@@ -272,6 +282,8 @@ APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.CapRemoved: _cap_removed,
     e.GuardrailSet: _guardrail_set,
     e.GuardrailRemoved: _guardrail_removed,
+    e.ConnectionSet: _connection_set,
+    e.ConnectionRemoved: _connection_removed,
     e.ThresholdReached: _threshold_reached,
     e.CapBreached: _cap_breached,
     e.CapCleared: _cap_cleared,

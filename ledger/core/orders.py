@@ -7,48 +7,19 @@ Result, or a Reject before anything was emitted.
 from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import replace
-
 from . import commands as c
 from . import entries as e
-from . import levels
+from . import levels, policies
+from .answers import Answer, done, missing, open_org, outdated, resettle
 from .batch import RECORDED, Batch
 from .books import Books
-from .caps import Cap
 from .commands import Reason, Reject, Result, Status
 from .keys import UNASSIGNED, Key, State, may_become
 from .window import Period, is_zone, window_at
 
-Answer = Result | Reject
-
-
-def _stale(version: int | None, seq: int) -> Reject | None:
-    """Whether an order was based on another version than the one that stands (`seq` 0: nothing stands)."""
-    if version is None or version == seq:
-        return None
-    now = f'it is at version "{seq}"' if seq else "it does not exist"
-    return Reject(reason=Reason.STALE_VERSION, detail=f"it was changed meanwhile: {now}")
-
-
-def _missing(what: str, name: str) -> Reject:
-    return Reject(reason=Reason.NOT_FOUND, detail=f"there is no {what} {name!r}")
-
-
-def _done(seq: int) -> Result:
-    return Result(Status.RECORDED, seq=seq)
-
 
 def _capped(books: Books) -> list[str]:
     return [scope for scope in levels.all_scopes(books) if books.caps_on(scope)]
-
-
-def _resettle(batch: Batch, scopes: list[str]) -> None:
-    """After a policy changed: breaches without a cap clear, then every level and every key under it is looked at again."""
-    books = batch.books
-    keys = levels.sweep(books, batch.emit)
-    for scope in scopes:
-        keys.update(dict.fromkeys(books.keys_under(scope)))
-    batch.settle(*scopes, keys=tuple(keys))
 
 
 def set_org(batch: Batch, command: c.SetOrg) -> Answer:
@@ -56,39 +27,34 @@ def set_org(batch: Batch, command: c.SetOrg) -> Answer:
     books = batch.books
     if not is_zone(command.time_zone):
         return Reject(reason=Reason.MALFORMED, detail=f"time_zone: {command.time_zone!r} is not in the tz database")
-    if stale := _stale(command.version, books.org_seq):
+    if stale := outdated(command.version, books.org_seq):
         return stale
     wish = {"time_zone": command.time_zone, "enforce": command.enforce, "by": command.by}
     if not books.seq:
-        return _done(batch.emit(e.OrgOpened, **wish))
+        return done(batch.emit(e.OrgOpened, **wish))
     if (books.zone, books.enforce) == (command.time_zone, command.enforce):
         return RECORDED
     was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
     seq = batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
-    _resettle(batch, _capped(books))
-    return _done(seq)
-
-
-def _open_org(batch: Batch, by: str) -> None:
-    if not batch.books.seq:
-        batch.emit(e.OrgOpened, time_zone="UTC", enforce=batch.books.enforce, by=by)
+    resettle(batch, _capped(books))
+    return done(seq)
 
 
 def _open_workspace(batch: Batch, workspace: str, by: str) -> int:
     seq = batch.emit(e.WorkspaceOpened, workspace=workspace, by=by)
-    _resettle(batch, [f"workspace:{workspace}"])
+    resettle(batch, [f"workspace:{workspace}"])
     return seq
 
 
 def set_workspace(batch: Batch, command: c.SetWorkspace) -> Answer:
     """Opens a workspace."""
-    _open_org(batch, command.by)
+    open_org(batch, command.by)
     stands = batch.books.workspaces.get(command.workspace)
-    if stale := _stale(command.version, stands.seq if stands else 0):
+    if stale := outdated(command.version, stands.seq if stands else 0):
         return stale
     if stands is not None and not stands.deleted:
         return RECORDED
-    return _done(_open_workspace(batch, command.workspace, command.by))
+    return done(_open_workspace(batch, command.workspace, command.by))
 
 
 def remove_workspace(batch: Batch, command: c.RemoveWorkspace) -> Answer:
@@ -96,24 +62,24 @@ def remove_workspace(batch: Batch, command: c.RemoveWorkspace) -> Answer:
     books, name = batch.books, command.workspace
     stands = books.workspaces.get(name)
     if stands is None or stands.deleted:
-        return _missing("workspace", name)
-    if stale := _stale(command.version, stands.seq):
+        return missing("workspace", name)
+    if stale := outdated(command.version, stands.seq):
         return stale
     left = [key for key in books.members.get(name, ()) if not books.keys[key].deleted]
     if left:
         return Reject(reason=Reason.CONFLICT, detail=f"{len(left)} keys are still in workspace {name!r}: move or delete them")
-    return _done(batch.emit(e.WorkspaceClosed, workspace=name, by=command.by))
+    return done(batch.emit(e.WorkspaceClosed, workspace=name, by=command.by))
 
 
 def set_key(batch: Batch, command: c.SetKey) -> Answer:
     """Registers a key, moves it (S4), or changes its credentials (S1)."""
     books = batch.books
     key = books.keys.get(command.key)
-    if stale := _stale(command.version, key.seq if key else 0):
+    if stale := outdated(command.version, key.seq if key else 0):
         return stale
     if refused := _bad_credentials(books, command, key):
         return refused
-    _open_org(batch, command.by)
+    open_org(batch, command.by)
     home = command.workspace or (key.workspace if key else UNASSIGNED)
     start = len(batch.entries)
     if home not in books.workspaces or books.workspaces[home].deleted:
@@ -126,11 +92,11 @@ def set_key(batch: Batch, command: c.SetKey) -> Answer:
     if len(batch.entries) == start:
         return RECORDED
     revision = books.keys[command.key].revision
-    _resettle(batch, [f"key:{command.key}"])
+    resettle(batch, [f"key:{command.key}"])
     now = books.keys[command.key]
     if told and now.revision == revision and (revision or now.state is not State.ACTIVE):
         levels.turn(books, now, now.state, levels.reasons(books, now), batch.emit)  # the newcomer is told too (K3)
-    return _done(books.keys[command.key].seq)
+    return done(books.keys[command.key].seq)
 
 
 def _bad_credentials(books: Books, command: c.SetKey, key: Key | None) -> Reject | None:
@@ -171,71 +137,10 @@ def remove_key(batch: Batch, command: c.RemoveKey) -> Answer:
     """Takes a key off the lists; nothing of its spend or caps changes (S4)."""
     key = batch.books.keys.get(command.key)
     if key is None or key.deleted:
-        return _missing("key", command.key)
-    if stale := _stale(command.version, key.seq):
+        return missing("key", command.key)
+    if stale := outdated(command.version, key.seq):
         return stale
-    return _done(batch.emit(e.KeyRemoved, key=command.key, by=command.by))
-
-
-def set_cap(batch: Batch, command: c.SetCap) -> Answer:
-    """Puts a cap on a scope, evaluated at once against what its window already holds (C5)."""
-    books = batch.books
-    if "/" in command.cap:
-        return Reject(reason=Reason.MALFORMED, detail="cap: an id can't contain '/', which stands in the ids that guardrails make")
-    was = books.caps.get(command.cap)
-    if stale := _stale(command.version, was.seq if was else 0):
-        return stale
-    if was is not None and (was.scope, was.rule) == (command.scope, command.rule):
-        return RECORDED
-    _open_org(batch, command.by)
-    cap = Cap(cap_id=command.cap, scope=command.scope, rule=command.rule, seq=books.seq + 1)
-    seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, openings=batch.found.openings)
-    _resettle(batch, sorted({command.scope, was.scope if was else command.scope}))
-    return _done(seq)
-
-
-def remove_cap(batch: Batch, command: c.RemoveCap) -> Answer:
-    """Takes a cap away; its breach clears (C4)."""
-    was = batch.books.caps.get(command.cap)
-    if was is None:
-        return _missing("cap", command.cap)
-    if stale := _stale(command.version, was.seq):
-        return stale
-    seq = batch.emit(e.CapRemoved, cap=was, by=command.by)
-    _resettle(batch, [was.scope])
-    return _done(seq)
-
-
-def set_guardrail(batch: Batch, command: c.SetGuardrail) -> Answer:
-    """Sets a guardrail; every cap it makes is evaluated at once (S5, C5)."""
-    books, rail = batch.books, command.guardrail
-    if "/" in rail.guardrail_id:
-        return Reject(reason=Reason.MALFORMED, detail="guardrail: an id can't contain '/', which stands in the ids of its caps")
-    was = books.guardrails.get(rail.guardrail_id)
-    if stale := _stale(command.version, was.seq if was else 0):
-        return stale
-    if was is not None and replace(was, seq=rail.seq) == rail:
-        return RECORDED
-    _open_org(batch, command.by)
-    before = list(books.covered_by(was)) if was is not None else []
-    covered = list(books.covered_by(rail))
-    rail = replace(rail, seq=books.seq + 1)
-    seq = batch.emit(e.GuardrailSet, guardrail=rail, was=was, by=command.by, openings=batch.found.openings)
-    _resettle(batch, sorted({*before, *covered}))
-    return _done(seq)
-
-
-def remove_guardrail(batch: Batch, command: c.RemoveGuardrail) -> Answer:
-    """Takes a guardrail and its caps away."""
-    was = batch.books.guardrails.get(command.guardrail)
-    if was is None:
-        return _missing("guardrail", command.guardrail)
-    if stale := _stale(command.version, was.seq):
-        return stale
-    covered = sorted(batch.books.covered_by(was))
-    seq = batch.emit(e.GuardrailRemoved, guardrail=was, by=command.by)
-    _resettle(batch, covered)
-    return _done(seq)
+    return done(batch.emit(e.KeyRemoved, key=command.key, by=command.by))
 
 
 def turn_key(batch: Batch, command: c.TurnKey) -> Answer:
@@ -243,14 +148,14 @@ def turn_key(batch: Batch, command: c.TurnKey) -> Answer:
     books = batch.books
     key = books.resolve(command.key)
     if key is None:
-        return _missing("key", command.key)
+        return missing("key", command.key)
     if key.state is not command.state and not may_become(key.state, command.state):
         return Reject(reason=Reason.CONFLICT, detail=f"key {key.key_id!r} is {key.state}, which is final")
     if command.state is State.REVOKED:
         if key.state is State.REVOKED:
             return RECORDED
         levels.turn(books, key, State.REVOKED, (f"revoked:{command.by}: {command.why}",), batch.emit, by=command.by)
-        return _done(books.seq)
+        return done(books.seq)
     if command.state is State.PAUSED:
         if key.held is not None:
             return RECORDED
@@ -260,20 +165,20 @@ def turn_key(batch: Batch, command: c.TurnKey) -> Answer:
             return RECORDED
         seq = batch.emit(e.KeyReleased, key=key.key_id, by=command.by, why=command.why)
     levels.want(books, (key.key_id,), batch.emit)
-    return _done(seq)
+    return done(seq)
 
 
 def confirm_command(batch: Batch, command: c.ConfirmCommand) -> Answer:
     """A gateway's answer to a key command becomes an entry (J1); said twice, it changes nothing."""
     books = batch.books
     if command.key not in books.keys:
-        return _missing("key", command.key)
+        return missing("key", command.key)
     if command.revision > books.keys[command.key].revision:
         return Reject(reason=Reason.CONFLICT, detail=f"revision {command.revision} was never sent for key {command.key!r}")
     said = books.confirmations.get((command.key, command.credential))
     if said is not None and (said.revision, said.state, said.mark) == (command.revision, command.state, command.mark):
         return RECORDED
-    return _done(
+    return done(
         batch.emit(
             e.CommandConfirmed, key=command.key, credential=command.credential, revision=command.revision,
             state=command.state, mark=command.mark, by=command.by,
@@ -290,7 +195,7 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
         return Result(Status.DUPLICATE if same else Status.EXISTS_WITH_DIFFERENT_CONTENT, seq=first.seq)
     original = found.originals.get(command.entry)
     if not isinstance(original, e.UsageRecorded):
-        return _missing("usage entry", str(command.entry))
+        return missing("usage entry", str(command.entry))
     price = found.prices.get(command.entry, original.command.cost)
     hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
     hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
@@ -303,7 +208,7 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     batch.seen[command.digest] = batch.entries[-1]  # type: ignore[assignment]
     scopes = batch.books.scopes_of(original.key, original.workspace)
     batch.settle(*dict.fromkeys((batch.books.owner(scopes[0]), *scopes)), entry=seq)
-    return _done(seq)
+    return done(seq)
 
 
 CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
@@ -312,10 +217,12 @@ CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
     c.RemoveWorkspace: remove_workspace,
     c.SetKey: set_key,
     c.RemoveKey: remove_key,
-    c.SetCap: set_cap,
-    c.RemoveCap: remove_cap,
-    c.SetGuardrail: set_guardrail,
-    c.RemoveGuardrail: remove_guardrail,
+    c.SetCap: policies.set_cap,
+    c.RemoveCap: policies.remove_cap,
+    c.SetGuardrail: policies.set_guardrail,
+    c.RemoveGuardrail: policies.remove_guardrail,
+    c.SetConnection: policies.set_connection,
+    c.RemoveConnection: policies.remove_connection,
     c.TurnKey: turn_key,
     c.ConfirmCommand: confirm_command,
     c.CorrectUsage: correct_usage,

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
 from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
+from ..core.connections import Connection
 from ..core.keys import Confirmation, Key, Workspace
 from ..core.window import Period, next_first_day, window_at
 from . import tables as t
@@ -108,6 +109,16 @@ def _read_guardrail(books: Books, row: Any) -> None:
     )  # fmt: skip
 
 
+def connection_of(row: Any) -> Connection:
+    """A connection from its row."""
+    values = _values(row) | {name: msgspec.json.decode(getattr(row, name)) for name in ("keys", "workspaces")}
+    return msgspec.convert(values | {"counts": bool(row.counts), "adopt_keys": bool(row.adopt_keys)}, Connection)
+
+
+def _read_connection(books: Books, row: Any) -> None:
+    books.connections[row.connection_id] = connection_of(row)
+
+
 def breach_of(row: Any) -> Breach:
     """A breach from its row."""
     values = _values(row)
@@ -135,6 +146,7 @@ _READERS = {
     t.confirmations: _read_confirmation,
     t.caps: _read_cap,
     t.guardrails: _read_guardrail,
+    t.connections: _read_connection,
     t.breaches: _read_breach,
     t.spoken: _read_spoken,
     t.waits: _read_wait,
@@ -197,6 +209,15 @@ def _guardrail_values(books: Books, rail_id: str) -> tuple[Any, ...] | None:
     return (rail.guardrail_id, rail.each, within, except_, *_rule_values(rail.rule), rail.seq)
 
 
+def _connection_values(books: Books, connection_id: str) -> tuple[Any, ...] | None:
+    c = books.connections.get(connection_id)
+    if c is None:
+        return None
+    keys, workspaces = (msgspec.json.encode(names, order="sorted").decode() for names in (c.keys, c.workspaces))
+    return (c.connection_id, str(c.gateway), c.address, c.token, c.secret, str(c.direction), c.counts, c.adopt_keys,
+            keys, workspaces, c.seq)  # fmt: skip
+
+
 def _breach_values(books: Books, at: tuple[str, int]) -> tuple[Any, ...]:
     b = books.history[at]
     return (b.cap_id, b.ordinal, str(b.kind), b.scope, str(b.period), b.start_us, b.end_us, b.limit, b.spent, b.unpriced,
@@ -243,6 +264,7 @@ _WRITERS: dict[str, tuple[Table, Callable[[Books, Any], tuple[Any, ...] | None]]
     "confirmation": (t.confirmations, _confirmation_values),
     "cap": (t.caps, _cap_values),
     "guardrail": (t.guardrails, _guardrail_values),
+    "connection": (t.connections, _connection_values),
     "breach": (t.breaches, _breach_values),
     "spoken": (t.spoken, _spoken_values),
     "wait": (t.waits, _wait_values),

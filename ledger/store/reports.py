@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core import entries as e
 from ..core.books import ORG, Books, SumKey
 from ..core.caps import Breach, Cap, Rule, counted
+from ..core.connections import Connection
 from ..core.keys import Key
 from ..core.levels import reasons
 from ..core.money import usd_text
@@ -78,6 +79,7 @@ async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[st
         t.credentials: t.credentials.c.key.in_(ids),
         t.confirmations: t.confirmations.c.key.in_(ids),
         t.caps: t.caps.c.scope.in_(all_scopes),
+        t.connections: ~true(),
         t.breaches: t.breaches.c.scope.in_(all_scopes),
         t.waits: t.waits.c.key.in_(ids),
         t.spoken: t.spoken.c.cap_id == "",
@@ -119,9 +121,24 @@ async def guardrails(connection: AsyncConnection, head: Head) -> list[Json]:
     ]
 
 
+async def connections(connection: AsyncConnection, head: Head) -> list[Json]:
+    """Every connection of an org, by id."""
+    query = select(t.connections).where(t.connections.c.org_id == head.org_id).order_by(t.connections.c.connection_id)
+    return [connection_json(projections.connection_of(row)) for row in await connection.execute(query)]
+
+
+def connection_json(c: Connection) -> Json:
+    """A connection as the API shows it."""
+    return {
+        "connection": c.connection_id, "gateway": c.gateway, "address": c.address, "token": c.token, "secret": c.secret,
+        "direction": c.direction, "counts": c.counts, "adopt_keys": c.adopt_keys, "keys": c.keys, "workspaces": c.workspaces,
+        "version": c.seq,
+    }  # fmt: skip
+
+
 async def _policies(connection: AsyncConnection, head: Head) -> Books:
     nothing = ~true()
-    skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.breaches, t.waits, t.spoken)
+    skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.connections, t.breaches, t.waits, t.spoken)
     return (await projections.load(connection, {head.org: head.org_id}, dict.fromkeys(skipped, nothing)))[head.org]
 
 

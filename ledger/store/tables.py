@@ -121,6 +121,14 @@ guardrails = _table(
     key=("org_id", "guardrail_id"),
 )  # fmt: skip
 
+connections = _table(
+    "connections",
+    _big("org_id"), _text("connection_id"), _text("gateway"), _text("address", null=True), _text("token", null=True),
+    _text("secret", null=True), _text("direction"), _flag("counts"), _flag("adopt_keys"), _text("keys"), _text("workspaces"),
+    _big("seq"),
+    key=("org_id", "connection_id"),
+)  # fmt: skip
+
 breaches = _table(
     "breaches",
     _big("org_id"), _text("cap_id"), _big("ordinal"), _text("kind"), _text("scope"), _text("period"), _big("start_us"),
@@ -136,7 +144,7 @@ days = _table("days", _big("org_id"), _text("scope"), _big("day"), *_sums(), key
 
 hours = _table("hours", _big("org_id"), _text("scope"), _big("hour_us"), *_sums(), key=("org_id", "scope", "hour_us"), rowid=False)
 
-PROJECTIONS = (workspaces, keys, credentials, confirmations, caps, guardrails, breaches, spoken, waits, days, hours)
+PROJECTIONS = (workspaces, keys, credentials, confirmations, caps, guardrails, connections, breaches, spoken, waits, days, hours)
 
 outbox = _table(
     "outbox",

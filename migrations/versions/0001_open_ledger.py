@@ -94,6 +94,24 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "connections",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("connection_id", sa.Text(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("token", sa.Text(), nullable=True),
+        sa.Column("secret", sa.Text(), nullable=True),
+        sa.Column("direction", sa.Text(), nullable=False),
+        sa.Column("counts", flag(), nullable=False),
+        sa.Column("adopt_keys", flag(), nullable=False),
+        sa.Column("keys", sa.Text(), nullable=False),
+        sa.Column("workspaces", sa.Text(), nullable=False),
+        sa.Column("seq", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "connection_id", name=op.f("pk_connections")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "credentials",
         sa.Column("org_id", big(), nullable=False),
         sa.Column("credential", sa.Text(), nullable=False),
@@ -340,6 +358,7 @@ def downgrade() -> None:
     op.drop_table("guardrails")
     op.drop_table("days")
     op.drop_table("credentials")
+    op.drop_table("connections")
     op.drop_table("confirmations")
     with op.batch_alter_table("commands", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_commands_delivery_next_us"))

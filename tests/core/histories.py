@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ledger.core import commands as c
 from ledger.core import entries as e
 from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule
+from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import Nanos
 from ledger.core.window import Period
@@ -74,6 +75,8 @@ order = st.one_of(
     st.tuples(st.just("forget"), names),
     st.tuples(st.just("turn"), st.tuples(names, st.sampled_from((State.ACTIVE, State.PAUSED, State.PAUSED, State.REVOKED)))),
     st.tuples(st.just("confirm"), st.tuples(names, st.integers(0, 4), st.sampled_from(State))),
+    st.tuples(st.just("connect"), st.tuples(st.sampled_from(("or", "proxy")), st.sampled_from(Gateway), st.booleans())),
+    st.tuples(st.just("disconnect"), st.sampled_from(("or", "proxy"))),
     st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
     st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
 )
@@ -107,6 +110,8 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     match word, what:
         case (("repeat" | "correct"), _):
             return again(word, what, n, ledger)
+        case (("connect" | "disconnect"), _):
+            return connecting(word, what, org)
         case "use", _:
             return [usage_of(org, f"e{n}", what, now_us)]
         case "cap", (cap, scope, rule):
@@ -132,6 +137,14 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
         case "confirm", (key, revision, state):
             return [c.ConfirmCommand(org=org, by=by, key=key, credential=key, revision=revision, state=state)]
     return []
+
+
+def connecting(word: str, what: Any, org: str) -> list[c.Command]:
+    """A connection declared or forgotten."""
+    if word == "disconnect":
+        return [c.RemoveConnection(org=org, by="will", connection=what)]
+    name, gateway, counts = what
+    return [c.SetConnection(org=org, by="will", connection=Connection(connection_id=name, gateway=gateway, counts=counts))]
 
 
 def again(word: str, what: Any, n: int, ledger: OrgLedger) -> list[c.Command]:
