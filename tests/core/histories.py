@@ -110,18 +110,14 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     match word, what:
         case (("repeat" | "correct"), _):
             return again(word, what, n, ledger)
-        case (("connect" | "disconnect"), _):
-            return connecting(word, what, org)
+        case (("connect" | "disconnect" | "rail" | "unrail"), _):
+            return declared(word, what, org)
         case "use", _:
             return [usage_of(org, f"e{n}", what, now_us)]
         case "cap", (cap, scope, rule):
             return [c.SetCap(org=org, by=by, cap=cap, scope=scope, rule=rule)]
         case "uncap", cap:
             return [c.RemoveCap(org=org, by=by, cap=cap)]
-        case "rail", rail:
-            return [c.SetGuardrail(org=org, by=by, guardrail=rail)]
-        case "unrail", rail:
-            return [c.RemoveGuardrail(org=org, by=by, guardrail=rail)]
         case "org", (zone, enforce):
             return [c.SetOrg(org=org, by=by, time_zone=zone, enforce=enforce)]
         case "workspace", name:
@@ -139,12 +135,16 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     return []
 
 
-def connecting(word: str, what: Any, org: str) -> list[c.Command]:
-    """A connection declared or forgotten."""
-    if word == "disconnect":
-        return [c.RemoveConnection(org=org, by="will", connection=what)]
-    name, gateway, counts = what
-    return [c.SetConnection(org=org, by="will", connection=Connection(connection_id=name, gateway=gateway, counts=counts))]
+def declared(word: str, what: Any, org: str) -> list[c.Command]:
+    """A guardrail or a connection, set or taken away."""
+    match word, what:
+        case "rail", rail:
+            return [c.SetGuardrail(org=org, by="will", guardrail=rail)]
+        case "unrail", rail:
+            return [c.RemoveGuardrail(org=org, by="will", guardrail=rail)]
+        case "connect", (name, gateway, counts):
+            return [c.SetConnection(org=org, by="will", connection=Connection(connection_id=name, gateway=gateway, counts=counts))]
+    return [c.RemoveConnection(org=org, by="will", connection=what)]
 
 
 def again(word: str, what: Any, n: int, ledger: OrgLedger) -> list[c.Command]:
