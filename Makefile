@@ -28,7 +28,7 @@ install: $(VENV)/.installed ## the virtual environment .venv with the ledger com
 run: install ## a sample org's usage flows through the ledger before your eyes, then it keeps serving
 	@$(BIN)/python -m examples.demo
 
-servers: # real PostgreSQL and Kafka for the tests, where neither the environment nor Docker has one
+servers: # real PostgreSQL, Kafka and Prometheus for the tests, where neither the environment nor Docker has one
 	@sh tests/servers/install.sh
 
 lint: $(VENV)/.tested ## style, types and the direction of imports

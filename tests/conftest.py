@@ -3,7 +3,8 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ledger.store.dialect import Database, connect
 from ledger.store.schema import migrate
 from tests.servers import kafka as kafka_server
+from tests.servers import prometheus as prometheus_server
 from tests.servers.postgres import NoPostgres, Server, running_postgres
 
 LEFT_OUT: list[str] = []
@@ -43,6 +45,17 @@ def kafka() -> Iterator[kafka_server.Server]:
             yield server
     except kafka_server.NoKafka as error:
         _leave_out(error)
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Callable[..., AbstractContextManager[prometheus_server.Server]]:
+    """`running_prometheus`, where there is one: each test gives it its own configuration."""
+    try:
+        with prometheus_server.running_prometheus({}) as server:
+            USED.append(f"Prometheus from {server.how}")
+    except prometheus_server.NoPrometheus as error:
+        _leave_out(error)
+    return prometheus_server.running_prometheus
 
 
 def _leave_out(error: Exception) -> None:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests' real servers need and this machine lacks: PostgreSQL from Debian's packages, Kafka from Maven Central.
+# Installs what the tests' real servers need and this machine lacks: PostgreSQL and Prometheus from Debian's
+# packages, Kafka from Maven Central.
 # Nothing is installed where Docker can run it, nor a server that an environment variable names.
 set -eu
 here=$(dirname "$0")
@@ -15,6 +16,7 @@ if [ -z "${LEDGER_TEST_KAFKA_BOOTSTRAP:-}" ]; then
     has java || missing="$missing openjdk-17-jre-headless"
     has mvn || cmp -s "$here/kafka/pom.xml" "$jars/pom.xml" || missing="$missing maven"
 fi
+has prometheus || missing="$missing prometheus"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && has apt-get; then
         echo "installing for the tests:$missing"

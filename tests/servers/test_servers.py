@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import asyncpg
 import pytest
@@ -9,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.servers.kafka import Server, own_kafka
 from tests.servers.postgres import own_postgres
+from tests.servers.prometheus import Server as Prometheus
 
 
 async def _produce(server: Server, topic: str, value: bytes) -> None:
@@ -68,3 +70,10 @@ def test_a_postgres_killed_with_minus_9_keeps_what_was_committed() -> None:
         server.stop()
         server.start()
         assert asyncio.run(run("SELECT n FROM kept")) == [(7,)]
+
+
+def test_a_prometheus_answers_in_its_own_words(prometheus: Callable[..., AbstractContextManager[Prometheus]]) -> None:
+    with prometheus({"global": {"scrape_interval": "1s"}}) as server:
+        assert server.query("1 + 1") == [({}, 2.0)]
+        with pytest.raises(ValueError, match=r"parse error.*nonsense\("):
+            server.query("nonsense(")
