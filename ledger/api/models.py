@@ -8,7 +8,7 @@ from ..core.caps import Action, Enforce, Resume, Rule
 from ..core.keys import State
 from ..core.money import Nanos
 from ..core.window import Period
-from .values import Id, Scope, Usd
+from .values import Day, Id, Scope, Usd
 
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -19,18 +19,29 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class OrgGiven(Given):
-    """Fields that are left out are set to their defaults: a PUT says the whole thing."""
+class Labelled(Given):
+    """What may carry labels (S9): exactly these from a day on; left out, they stay as they are."""
+
+    labels: Annotated[dict[Id, Id], Field(max_length=50, examples=[{"cost_center": "4711"}])] | None = None
+    labels_from: Annotated[Day | None, Field(description="the first day they stand on, of the org's calendar; default: today")] = None
+
+    def labelling(self) -> dict[str, Any]:
+        """As the core's orders have it."""
+        return {"labels": self.labels, "since": self.labels_from}
+
+
+class OrgGiven(Labelled):
+    """Fields that are left out are set to their defaults: a PUT says the whole thing, but for the labels."""
 
     time_zone: Annotated[str, Field(max_length=64, examples=["America/New_York"])] = "UTC"
     enforce: Enforce = Enforce.ON
 
 
-class WorkspaceGiven(Given):
-    """A workspace has nothing to set yet."""
+class WorkspaceGiven(Labelled):
+    """A workspace has nothing to set but its labels."""
 
 
-class KeyGiven(Given):
+class KeyGiven(Labelled):
     """What is left out stays as it is."""
 
     workspace: Id | None = None
@@ -99,6 +110,7 @@ class Org(BaseModel):
     org: str
     time_zone: str
     enforce: Enforce
+    labels: dict[str, str]
     seq: int
     recorded_at: str | None
 
@@ -108,6 +120,7 @@ class Workspace(BaseModel):
 
     workspace: str
     deleted: bool
+    labels: dict[str, str]
     version: int
 
 
@@ -127,6 +140,7 @@ class Key(BaseModel):
     alias_of: str | None
     registered_by: str | None
     deleted: bool
+    labels: dict[str, str]
     version: int
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from ..core import commands as c
-from ..core.keys import State, Workspace
+from ..core.books import Books
+from ..core.keys import State
 from ..store import reports
 from ..store import tables as t
 from . import models as m
@@ -36,15 +37,16 @@ async def list_orgs(request: Request, caller: Caller, limit: Limit = 100, cursor
             heads = [mine] if mine else []
         else:
             heads = await reports.orgs(connection, decode_cursor(cursor, str) or "", limit)
+        labels = await reports.org_labels(connection, heads)
     more = encode_cursor(heads[-1].org) if len(heads) == limit else None
-    return m.Orgs.model_validate({"orgs": [reports.org_json(head) for head in heads], "cursor": more})
+    return m.Orgs.model_validate({"orgs": [reports.org_json(head) | {"labels": labels[head.org]} for head in heads], "cursor": more})
 
 
 @router.put("/v1/orgs/{org}", tags=["orgs"], responses=CHANGES | {201: {"model": m.Org}})
 async def put_org(request: Request, response: Response, org: OrgId, body: m.OrgGiven, caller: Admin, version: Version) -> m.Org:
     """Opens an org or changes it; a new time zone evaluates its caps anew and rebooks nothing (W4)."""
     before = await _head_or_none(request, org)
-    order = c.SetOrg(org=org, by=caller.name, version=version, time_zone=body.time_zone, enforce=body.enforce)
+    order = c.SetOrg(org=org, by=caller.name, version=version, time_zone=body.time_zone, enforce=body.enforce, **body.labelling())
     accept((await request.app.state.service.record([order]))[0])
     return await _org(request, response, org, made=before is None)
 
@@ -63,8 +65,9 @@ async def _head_or_none(request: Request, org: str) -> reports.Head | None:
 async def _org(request: Request, response: Response, org: str, *, made: bool = False) -> m.Org:
     async with snapshot(request) as connection:
         head = await found(connection, org)
+        labels = (await reports.org_labels(connection, [head]))[org]
     tagged(response, head.org_seq, made=made)
-    return m.Org.model_validate(reports.org_json(head))
+    return m.Org.model_validate(reports.org_json(head) | {"labels": labels})
 
 
 @router.get("/v1/orgs/{org}/workspaces", tags=["workspaces"], responses=RESPONSES)
@@ -77,23 +80,23 @@ async def list_workspaces(
         where = () if deleted else (t.workspaces.c.deleted.is_(False),)
         ids = await reports.page(connection, head, t.workspaces, "workspace_id", decode_cursor(cursor, str) or "", limit, *where)
         books = await reports.books_about(connection, head, [], [f"workspace:{name}" for name in ids])
-    shown = [_workspace_json(books.workspaces[name]) for name in ids]
+    shown = [_workspace_json(books, name) for name in ids]
     return m.Workspaces.model_validate({"workspaces": shown, "cursor": encode_cursor(ids[-1]) if len(ids) == limit else None})
 
 
-def _workspace_json(workspace: Workspace) -> reports.Json:
-    return {"workspace": workspace.workspace_id, "deleted": workspace.deleted, "version": workspace.seq}
+def _workspace_json(books: Books, name: str) -> reports.Json:
+    workspace, labels = books.workspaces[name], reports.labels_json(books, f"workspace:{name}")
+    return {"workspace": name, "deleted": workspace.deleted, "labels": labels, "version": workspace.seq}
 
 
-async def _workspace(request: Request, response: Response, org: str, name: str, *, before: bool | None = None) -> m.Workspace:
+async def _workspace(request: Request, response: Response, org: str, name: str, *, made: bool = False) -> m.Workspace:
     async with snapshot(request) as connection:
         head = await found(connection, org)
         books = await reports.books_about(connection, head, [], [f"workspace:{name}"])
     if name not in books.workspaces:
         raise Problem(404, f"there is no workspace {name!r}")
-    workspace = books.workspaces[name]
-    tagged(response, workspace.seq, made=before is False)
-    return m.Workspace.model_validate(_workspace_json(workspace))
+    tagged(response, books.workspaces[name].seq, made=made)
+    return m.Workspace.model_validate(_workspace_json(books, name))
 
 
 @router.get("/v1/orgs/{org}/workspaces/{workspace}", tags=["workspaces"], responses=RESPONSES)
@@ -106,10 +109,14 @@ async def get_workspace(request: Request, response: Response, org: OrgId, worksp
 async def put_workspace(
     request: Request, response: Response, org: OrgId, workspace: PathId, body: m.WorkspaceGiven, caller: Admin, version: Version
 ) -> m.Workspace:
-    """Opens a workspace."""
-    order = c.SetWorkspace(org=org, by=caller.name, version=version, workspace=workspace)
-    result = accept((await request.app.state.service.record([order]))[0])
-    return await _workspace(request, response, org, workspace, before=result.seq is None)
+    """Opens a workspace, or sets its labels (S9)."""
+    async with snapshot(request) as connection:
+        head = await reports.head(connection, org)
+        books = None if head is None else await reports.books_about(connection, head, [], [f"workspace:{workspace}"])
+    before = books is not None and workspace in books.workspaces and not books.workspaces[workspace].deleted
+    order = c.SetWorkspace(org=org, by=caller.name, version=version, workspace=workspace, **body.labelling())
+    accept((await request.app.state.service.record([order]))[0])
+    return await _workspace(request, response, org, workspace, made=not before)
 
 
 @router.delete("/v1/orgs/{org}/workspaces/{workspace}", tags=["workspaces"], status_code=204, responses=CHANGES)
@@ -165,7 +172,9 @@ async def put_key(
         head = await reports.head(connection, org)
         before = head is not None and key in (await reports.books_about(connection, head, [key])).keys
     names = None if body.credentials is None else tuple(dict.fromkeys(body.credentials))
-    order = c.SetKey(org=org, by=caller.name, version=version, key=key, workspace=body.workspace, credentials=names)
+    order = c.SetKey(
+        org=org, by=caller.name, version=version, key=key, workspace=body.workspace, credentials=names, **body.labelling()
+    )  # fmt: skip
     accept((await request.app.state.service.record([order]))[0])
     return await _key(request, response, org, key, made=not before)
 

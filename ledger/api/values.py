@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from ..core.money import MAX_AMOUNT_NANOS, AmountError, parse_usd
+from ..core.window import day_number
 from ..wire.secrets import redact
 from ..wire.times import parse_moment
 from .problems import Problem
@@ -78,6 +80,21 @@ def _moment(value: Any) -> int:
 
 
 Moment = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+def _day(value: Any) -> int:
+    try:
+        day = date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else None
+    except ValueError:
+        day = None
+    if day is None:
+        raise ValueError("is not a date, such as 2026-03-08")
+    if not 2000 <= day.year < 9000:
+        raise ValueError("is not between the years 2000 and 9000")
+    return day_number(day)
+
+
+Day = Annotated[int, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")]
 Cursor = Annotated[str | None, Query(description="from the answer before, for what comes after it")]
 

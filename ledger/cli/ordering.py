@@ -10,6 +10,7 @@ from ..core import entries as e
 from ..core.commands import Command, Reason, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
+from ..core.window import date_of
 from ..store import reports
 from ..store import tables as t
 from .common import OrgOption, Wrong, opened, out, person, run, serving, the_org
@@ -83,14 +84,15 @@ def _line(entry: e.Entry) -> str | None:
             return f"[yellow]~[/] key:{entry.key}: {entry.was} → {entry.workspace}"
         case e.CredentialAdded() | e.CredentialRemoved():
             return f"[yellow]~[/] key:{entry.key}: credential {'added' if isinstance(entry, e.CredentialAdded) else 'removed'}"
+        case e.LabelsSet():
+            return _labels_line(entry)
         case e.CapSet():
             return _policy_line("cap", entry.cap.cap_id, entry.cap, entry.was)
         case e.GuardrailSet():
             return _policy_line("guardrail", entry.guardrail.guardrail_id, entry.guardrail, entry.was)
-        case e.CapRemoved():
-            return f"[red]-[/] cap {entry.cap.cap_id}"
-        case e.GuardrailRemoved():
-            return f"[red]-[/] guardrail {entry.guardrail.guardrail_id}"
+        case e.CapRemoved() | e.GuardrailRemoved():
+            gone = f"cap {entry.cap.cap_id}" if isinstance(entry, e.CapRemoved) else f"guardrail {entry.guardrail.guardrail_id}"
+            return f"[red]-[/] {gone}"
         case e.ConnectionSet():
             return _account_line(entry)
         case e.ConnectionRemoved():
@@ -99,6 +101,11 @@ def _line(entry: e.Entry) -> str | None:
             return f"[bold]![/] key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
         case _:
             return None
+
+
+def _labels_line(entry: e.LabelsSet) -> str:
+    told = (f"{name} {entry.was[name] or '(none)'} → {value or '(none)'}" for name, value in entry.labels.items())
+    return f"[yellow]~[/] {entry.scope}: {', '.join(told)}, from {date_of(entry.since)}"
 
 
 def _account_line(entry: e.ConnectionSet) -> str:

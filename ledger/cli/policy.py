@@ -41,13 +41,14 @@ class Policy(BaseModel):
     def orders(self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], *, prune: bool) -> list[c.Command]:
         """What to order so that the org becomes what the file says; orders that change nothing make no entry."""
         who: dict[str, Any] = {"org": self.org, "by": self.by}
-        orders: list[c.Command] = [c.SetOrg(**who, time_zone=self.about.time_zone, enforce=self.about.enforce)]
+        orders: list[c.Command] = [c.SetOrg(**who, time_zone=self.about.time_zone, enforce=self.about.enforce, **self.about.labelling())]
         orders += [c.SetConnection(**who, connection=given.connection(name)) for name, given in self.connections.items()]
-        orders += [c.SetWorkspace(**who, workspace=name) for name in self.workspaces]
+        for name, workspace in self.workspaces.items():
+            orders.append(c.SetWorkspace(**who, workspace=name, **(workspace or WorkspaceGiven()).labelling()))
         for name, key in self.keys.items():
             given = key or KeyGiven()
             names = None if given.credentials is None else tuple(given.credentials)
-            orders.append(c.SetKey(**who, key=name, workspace=given.workspace, credentials=names))
+            orders.append(c.SetKey(**who, key=name, workspace=given.workspace, credentials=names, **given.labelling()))
         for name, rail in self.guardrails.items():
             made = Guardrail(guardrail_id=name, each=rail.each, within=tuple(rail.within), except_=tuple(rail.except_), rule=rail.rule())
             orders.append(c.SetGuardrail(**who, guardrail=made))

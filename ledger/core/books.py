@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .caps import Breach, Cap, Enforce, Guardrail, Kind, Sum, total
 from .connections import Connection
 from .keys import Confirmation, Key, Workspace
+from .labels import History
 from .window import Period, first_day, next_first_day
 
 ORG = "org"
@@ -45,6 +46,7 @@ class Books:
       breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones.
       ordinals: the last one used by each cap id, for ever (C3).
       waits: by cap id, the keys that wait for a person's resume.
+      labels: by scope and name, what was said of them (S9).
       latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
       spoken: what thresholds have said of windows that have not ended, by cap id.
@@ -74,6 +76,7 @@ class Books:
         self.ordinals: dict[str, int] = {}
         self.spoken: dict[str, frozenset[Said]] = {}
         self.waits: dict[str, set[str]] = {}
+        self.labels: dict[str, dict[str, History]] = {}
         self.sums: dict[SumKey, Sum] = {}
         self.changed: dict[tuple[str, Any], None] = {}
         self.members: dict[str, dict[str, None]] = {}

@@ -121,15 +121,22 @@ def org_of(command: RecordUsage | Order) -> str:
     return command.usage.org if isinstance(command, RecordUsage) else command.org
 
 
-class SetOrg(Order, frozen=True, kw_only=True):
-    """Open an org, or change its time zone or whether its caps are enforced."""
+class Labelled(Order, frozen=True, kw_only=True):
+    """An order that may also set labels (S9): exactly these from day `since` on (None: from today); None leaves them."""
+
+    labels: dict[str, str] | None = None
+    since: int | None = None
+
+
+class SetOrg(Labelled, frozen=True, kw_only=True):
+    """Open an org, or change its time zone, its labels, or whether its caps are enforced."""
 
     time_zone: str = "UTC"
     enforce: Enforce = Enforce.ON
 
 
-class SetWorkspace(Order, frozen=True, kw_only=True):
-    """Open a workspace."""
+class SetWorkspace(Labelled, frozen=True, kw_only=True):
+    """Open a workspace, or change its labels."""
 
     workspace: str
 
@@ -140,8 +147,8 @@ class RemoveWorkspace(Order, frozen=True, kw_only=True):
     workspace: str
 
 
-class SetKey(Order, frozen=True, kw_only=True):
-    """Register a key, move it to a workspace (S4), or set its credentials (S1, K3). None leaves what is there."""
+class SetKey(Labelled, frozen=True, kw_only=True):
+    """Register a key, move it to a workspace (S4), set its labels or its credentials (S1, K3). None leaves what is there."""
 
     key: str
     workspace: str | None = None

@@ -119,6 +119,16 @@ class KeyRemoved(Fact, frozen=True, kw_only=True):
     by: str
 
 
+class LabelsSet(Fact, frozen=True, kw_only=True):
+    """Labels of a scope changed from day `since` on (S9); None: the label ends. `was`: what stood on that day."""
+
+    scope: str
+    labels: dict[str, str | None]
+    was: dict[str, str | None]
+    since: int
+    by: str
+
+
 class CapSet(Fact, frozen=True, kw_only=True):
     """A cap stands from here on. `openings`: of scopes that are counted by the hour from here on, the present hour and later
     ones; of longer periods the days are known."""
@@ -271,6 +281,6 @@ AnyFact = (
     OrgOpened | OrgChanged | WorkspaceOpened | WorkspaceClosed | KeyRegistered | KeyMoved | CredentialAdded
     | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ConnectionSet
     | ConnectionRemoved | ThresholdReached | CapBreached | CapCleared | KeyHeld | KeyReleased | KeyStateChanged
-    | CommandConfirmed | UsageCorrected
+    | CommandConfirmed | UsageCorrected | LabelsSet
 )  # fmt: skip
 Entry = UsageRecorded | AnyFact

@@ -12,6 +12,7 @@ from . import entries as e
 from .books import Books, Said, SumKey
 from .caps import Breach, Enforce, Sum, may_wait
 from .keys import Confirmation, Key, Workspace
+from .labels import amended
 from .window import Period
 
 Slot = tuple[str, str, int, int | None]  # key, workspace, day, hour
@@ -156,6 +157,21 @@ def _key_removed(books: Books, entry: e.KeyRemoved) -> None:
     books.put_key(replace(books.keys[entry.key], deleted=True, seq=entry.seq))
 
 
+def _labels_set(books: Books, entry: e.LabelsSet) -> None:
+    labels = books.labels.setdefault(entry.scope, {})
+    for name, value in entry.labels.items():
+        labels[name] = amended(labels.get(name, ()), entry.since, value)
+        books.changed["label", (entry.scope, name, entry.since)] = None
+    kind, _, subject = entry.scope.partition(":")
+    if kind == "key":
+        books.put_key(replace(books.keys[subject], seq=entry.seq))
+    elif kind == "workspace":
+        books.workspaces[subject] = replace(books.workspaces[subject], seq=entry.seq)
+        books.changed["workspace", subject] = None
+    else:
+        books.org_seq = entry.seq
+
+
 def _cap_set(books: Books, entry: e.CapSet) -> None:
     books.put_cap(entry.cap, entry.was)
     if entry.was is not None and (entry.was.scope != entry.cap.scope or not may_wait(entry.cap.rule)):
@@ -292,4 +308,5 @@ APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.KeyStateChanged: _key_state_changed,
     e.CommandConfirmed: _command_confirmed,
     e.UsageCorrected: _usage_corrected,
+    e.LabelsSet: _labels_set,
 }

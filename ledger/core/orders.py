@@ -12,10 +12,11 @@ from . import entries as e
 from . import levels, policies
 from .answers import Answer, done, missing, open_org, outdated, resettle
 from .batch import RECORDED, Batch
-from .books import Books
+from .books import ORG, Books
 from .commands import Reason, Reject, Result, Status
 from .keys import UNASSIGNED, Key, State, may_become
-from .window import Period, is_zone, window_at
+from .labels import changes, standing
+from .window import Period, day_at, is_zone, window_at
 
 
 def _capped(books: Books) -> list[str]:
@@ -30,31 +31,44 @@ def set_org(batch: Batch, command: c.SetOrg) -> Answer:
     if stale := outdated(command.version, books.org_seq):
         return stale
     wish = {"time_zone": command.time_zone, "enforce": command.enforce, "by": command.by}
+    start = len(batch.entries)
     if not books.seq:
-        return done(batch.emit(e.OrgOpened, **wish))
-    if (books.zone, books.enforce) == (command.time_zone, command.enforce):
-        return RECORDED
-    was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
-    seq = batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
-    resettle(batch, _capped(books))
-    return done(seq)
+        batch.emit(e.OrgOpened, **wish)
+    elif (books.zone, books.enforce) != (command.time_zone, command.enforce):
+        was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
+        batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
+        resettle(batch, _capped(books))
+    _set_labels(batch, ORG, command)
+    return RECORDED if len(batch.entries) == start else done(books.org_seq)
 
 
-def _open_workspace(batch: Batch, workspace: str, by: str) -> int:
-    seq = batch.emit(e.WorkspaceOpened, workspace=workspace, by=by)
+def _set_labels(batch: Batch, scope: str, command: c.Labelled) -> None:
+    """Brings a scope's labels to what an order says of them, from a day on (S9)."""
+    if command.labels is None:
+        return
+    labels = batch.books.labels.get(scope, {})
+    day = day_at(batch.now_us, batch.books.zone) if command.since is None else command.since
+    if changed := changes(labels, command.labels, day):
+        was = {name: standing(labels.get(name, ()), day) for name in changed}
+        batch.emit(e.LabelsSet, scope=scope, labels=changed, was=was, since=day, by=command.by)
+
+
+def _open_workspace(batch: Batch, workspace: str, by: str) -> None:
+    batch.emit(e.WorkspaceOpened, workspace=workspace, by=by)
     resettle(batch, [f"workspace:{workspace}"])
-    return seq
 
 
 def set_workspace(batch: Batch, command: c.SetWorkspace) -> Answer:
-    """Opens a workspace."""
+    """Opens a workspace, and sets its labels (S9)."""
     open_org(batch, command.by)
     stands = batch.books.workspaces.get(command.workspace)
     if stale := outdated(command.version, stands.seq if stands else 0):
         return stale
-    if stands is not None and not stands.deleted:
-        return RECORDED
-    return done(_open_workspace(batch, command.workspace, command.by))
+    start = len(batch.entries)
+    if stands is None or stands.deleted:
+        _open_workspace(batch, command.workspace, command.by)
+    _set_labels(batch, f"workspace:{command.workspace}", command)
+    return RECORDED if len(batch.entries) == start else done(batch.books.workspaces[command.workspace].seq)
 
 
 def remove_workspace(batch: Batch, command: c.RemoveWorkspace) -> Answer:
@@ -89,6 +103,7 @@ def set_key(batch: Batch, command: c.SetKey) -> Answer:
     if key is not None and key.workspace != home:
         batch.emit(e.KeyMoved, key=command.key, workspace=home, was=key.workspace, by=command.by, openings=batch.found.openings)
     told = _set_credentials(batch, command)
+    _set_labels(batch, f"key:{command.key}", command)
     if len(batch.entries) == start:
         return RECORDED
     revision = books.keys[command.key].revision

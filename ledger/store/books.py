@@ -16,6 +16,7 @@ from ..core.books import Books, Said, SumKey
 from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
 from ..core.connections import Connection
 from ..core.keys import Confirmation, Key, Workspace
+from ..core.labels import amended, standing
 from ..core.window import Period, next_first_day, window_at
 from . import tables as t
 from .dialect import chunks, upsert_rows
@@ -139,6 +140,11 @@ def _read_wait(books: Books, row: Any) -> None:
     books.waits.setdefault(row.cap_id, set()).add(row.key)
 
 
+def _read_label(books: Books, row: Any) -> None:
+    labels = books.labels.setdefault(row.scope, {})
+    labels[row.name] = amended(labels.get(row.name, ()), row.since, row.value)
+
+
 _READERS = {
     t.workspaces: _read_workspace,
     t.keys: _read_key,
@@ -150,6 +156,7 @@ _READERS = {
     t.breaches: _read_breach,
     t.spoken: _read_spoken,
     t.waits: _read_wait,
+    t.labels: _read_label,
 }
 
 
@@ -252,6 +259,11 @@ def _wait_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...] | None:
     return at if at[1] in books.waits.get(at[0], ()) else None
 
 
+def _label_values(books: Books, at: tuple[str, str, int]) -> tuple[Any, ...]:
+    scope, name, since = at
+    return (scope, name, since, standing(books.labels[scope][name], since))
+
+
 def _sum_values(books: Books, key: SumKey) -> tuple[Any, ...]:
     s = books.sums[key]
     return (key.scope, key.start, s.spent, s.byok, s.unpriced, s.requests, s.input_tokens, s.output_tokens)
@@ -268,6 +280,7 @@ _WRITERS: dict[str, tuple[Table, Callable[[Books, Any], tuple[Any, ...] | None]]
     "breach": (t.breaches, _breach_values),
     "spoken": (t.spoken, _spoken_values),
     "wait": (t.waits, _wait_values),
+    "label": (t.labels, _label_values),
     "day": (t.days, _sum_values),
     "hour": (t.hours, _sum_values),
 }

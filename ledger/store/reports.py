@@ -15,9 +15,10 @@ from ..core.books import ORG, Books, SumKey
 from ..core.caps import Breach, Cap, Rule, counted
 from ..core.connections import Connection
 from ..core.keys import Key
+from ..core.labels import History, amended, as_of
 from ..core.levels import reasons
 from ..core.money import usd_text
-from ..core.window import Period, date_of, window_at
+from ..core.window import Period, date_of, day_at, window_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import journal
@@ -83,6 +84,7 @@ async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[st
         t.breaches: t.breaches.c.scope.in_(all_scopes),
         t.waits: t.waits.c.key.in_(ids),
         t.spoken: t.spoken.c.cap_id == "",
+        t.labels: t.labels.c.scope.in_(all_scopes),
     }
     return (await projections.load(connection, {head.org: head.org_id}, only))[head.org]
 
@@ -138,8 +140,23 @@ def connection_json(c: Connection) -> Json:
 
 async def _policies(connection: AsyncConnection, head: Head) -> Books:
     nothing = ~true()
-    skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.connections, t.breaches, t.waits, t.spoken)
+    skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.connections, t.breaches, t.waits, t.spoken, t.labels)
     return (await projections.load(connection, {head.org: head.org_id}, dict.fromkeys(skipped, nothing)))[head.org]
+
+
+def labels_json(books: Books, scope: str) -> dict[str, str]:
+    """The labels that stand on a scope now (S9)."""
+    return as_of(books.labels.get(scope, {}), day_at(books.recorded_us, books.zone))
+
+
+async def org_labels(connection: AsyncConnection, heads: Sequence[Head]) -> dict[str, dict[str, str]]:
+    """The labels that stand on orgs now, by org."""
+    c, said = t.labels.c, dict[int, dict[str, History]]()
+    query = select(c.org_id, c.name, c.since, c.value).where(c.org_id.in_([head.org_id for head in heads]), c.scope == ORG)
+    for org_id, name, since, value in await connection.execute(query):
+        labels = said.setdefault(org_id, {})
+        labels[name] = amended(labels.get(name, ()), since, value)
+    return {head.org: as_of(said.get(head.org_id, {}), day_at(head.recorded_us, head.zone)) for head in heads}
 
 
 def key_json(books: Books, key: Key) -> Json:
@@ -150,7 +167,7 @@ def key_json(books: Books, key: Key) -> Json:
         "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
         "confirmed": confirmed, "revision": key.revision, "changed_at": moment_text(key.changed_us),
         "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "alias_of": key.alias_of,
-        "registered_by": key.by, "deleted": key.deleted, "version": key.seq,
+        "registered_by": key.by, "deleted": key.deleted, "labels": labels_json(books, f"key:{key.key_id}"), "version": key.seq,
     }  # fmt: skip
 
 

@@ -144,7 +144,12 @@ days = _table("days", _big("org_id"), _text("scope"), _big("day"), *_sums(), key
 
 hours = _table("hours", _big("org_id"), _text("scope"), _big("hour_us"), *_sums(), key=("org_id", "scope", "hour_us"), rowid=False)
 
-PROJECTIONS = (workspaces, keys, credentials, confirmations, caps, guardrails, connections, breaches, spoken, waits, days, hours)
+labels = _table(
+    "labels", _big("org_id"), _text("scope"), _text("name"), _big("since"), _text("value", null=True),
+    key=("org_id", "scope", "name", "since"),
+)  # fmt: skip
+
+PROJECTIONS = (workspaces, keys, credentials, confirmations, caps, guardrails, connections, breaches, spoken, waits, labels, days, hours)
 
 outbox = _table(
     "outbox",

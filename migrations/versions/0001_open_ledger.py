@@ -251,6 +251,17 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "labels",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("since", big(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("org_id", "scope", "name", "since", name=op.f("pk_labels")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "orgs",
         sa.Column("org_id", big(), sa.Identity(always=False), nullable=False),
         sa.Column("org", sa.Text(), nullable=False),
@@ -346,6 +357,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_orgs_due_us"))
 
     op.drop_table("orgs")
+    op.drop_table("labels")
     op.drop_table("known_ids")
     op.drop_table("keys")
     with op.batch_alter_table("journal", schema=None) as batch_op:

@@ -67,6 +67,14 @@ order = st.one_of(
     st.tuples(st.just("unrail"), st.sampled_from(("g1", "g2"))),
     st.tuples(st.just("org"), st.tuples(st.sampled_from(ZONES), st.sampled_from((Enforce.ON, Enforce.ON, Enforce.OBSERVE)))),
     st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES)),
+    st.tuples(
+        st.just("label"),
+        st.tuples(
+            st.sampled_from((*WORKSPACES, "unassigned")),
+            st.dictionaries(st.sampled_from(("team", "owner")), st.sampled_from(("a", "b"))),
+            st.sampled_from((None, 0, 20_000, 20_520)),
+        ),
+    ),
     st.tuples(st.just("close"), st.sampled_from(WORKSPACES)),
     st.tuples(
         st.just("key"),
@@ -110,7 +118,7 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     match word, what:
         case (("repeat" | "correct"), _):
             return again(word, what, n, ledger)
-        case (("connect" | "disconnect" | "rail" | "unrail"), _):
+        case (("connect" | "disconnect" | "rail" | "unrail" | "label"), _):
             return declared(word, what, org)
         case "use", _:
             return [usage_of(org, f"e{n}", what, now_us)]
@@ -136,12 +144,14 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
 
 
 def declared(word: str, what: Any, org: str) -> list[c.Command]:
-    """A guardrail or a connection, set or taken away."""
+    """A guardrail or a connection, set or taken away; or labels."""
     match word, what:
         case "rail", rail:
             return [c.SetGuardrail(org=org, by="will", guardrail=rail)]
         case "unrail", rail:
             return [c.RemoveGuardrail(org=org, by="will", guardrail=rail)]
+        case "label", (name, labels, since):
+            return [c.SetWorkspace(org=org, by="will", workspace=name, labels=labels, since=since)]
         case "connect", (name, gateway, counts):
             return [c.SetConnection(org=org, by="will", connection=Connection(connection_id=name, gateway=gateway, counts=counts))]
     return [c.RemoveConnection(org=org, by="will", connection=what)]

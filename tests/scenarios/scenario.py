@@ -15,7 +15,7 @@ line that brought it about; one that is not named fails the line.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ from ledger.core import entries as e
 from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Sum
 from ledger.core.keys import State
 from ledger.core.money import USD, parse_usd, usd_text
-from ledger.core.window import Period, micros, window_at
+from ledger.core.window import Period, day_number, micros, window_at
 from ledger.wire.usage import identity
 
 STATUSES = tuple(status.value for status in c.Status)
@@ -44,6 +44,7 @@ ORDERS = (
     "resume",
     "revoke",
     "confirm",
+    "label",
 )
 
 
@@ -158,6 +159,16 @@ class Scenario:
 
     def _workspace(self, workspace: str) -> c.Command:
         return c.SetWorkspace(org=self.org, by="will", workspace=workspace)
+
+    def _label(self, scope: str, said: str, since: str = "") -> c.Command:
+        labels = dict(part.partition("=")[::2] for part in said.split() if part != "none")
+        when = day_number(date.fromisoformat(since.removeprefix("from "))) if since else None
+        kind, _, subject = scope.partition(":")
+        if kind == "org":
+            return c.SetOrg(org=self.org, by="will", time_zone=self.zone, labels=labels, since=when)
+        if kind == "workspace":
+            return c.SetWorkspace(org=self.org, by="will", workspace=subject, labels=labels, since=when)
+        return c.SetKey(org=self.org, by="will", key=subject, labels=labels, since=when)
 
     def _unworkspace(self, workspace: str) -> c.Command:
         return c.RemoveWorkspace(org=self.org, by="will", workspace=workspace)
