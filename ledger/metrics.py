@@ -54,8 +54,9 @@ class Metrics:
             spent = unpriced = late = 0
             for entry in entries:
                 if isinstance(entry, UsageRecorded):
-                    spent += entry.command.cost or 0
-                    unpriced += entry.command.cost is None
+                    cost = entry.command.booked
+                    spent += cost or 0
+                    unpriced += cost is None
                     late += entry.recorded_us - entry.command.time_us > HOUR_US
                 elif isinstance(entry, CapBreached):
                     self.breaches.labels(entry.action, entry.enforce).inc()

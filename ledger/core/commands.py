@@ -64,6 +64,7 @@ class Usage(msgspec.Struct, gc=False, kw_only=True):
     images: int = 0
     searches: int = 0
     byok: bool = False
+    batch: bool = False
     member: str | None = None
     end_user: str | None = None
     preset: str | None = None
@@ -81,7 +82,8 @@ class RecordUsage(msgspec.Struct, gc=False, kw_only=True):
     Attributes:
       digest: 16 bytes, the identity of (org, source, event_id) (J2).
       time_us: the call's end; decides its windows (W2).
-      cost, upstream: nano-USD, None when not said: unpriced (M4). The texts are as the sender wrote them (M2).
+      cost, upstream: nano-USD, None when not said. The texts are as the sender wrote them (M2).
+      computed: nano-USD by the rate card's version `card`, None where it has no price (M3).
     """
 
     source: str
@@ -93,6 +95,13 @@ class RecordUsage(msgspec.Struct, gc=False, kw_only=True):
     upstream: Nanos | None
     upstream_text: str | None
     usage: Usage
+    computed: Nanos | None = None
+    card: int | None = None
+
+    @property
+    def booked(self) -> Nanos | None:
+        """What is booked: the cost as sent, else as computed; None is unpriced (M4)."""
+        return self.computed if self.cost is None else self.cost
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True):

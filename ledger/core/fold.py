@@ -49,10 +49,11 @@ def summed(run: Iterable[e.UsageRecorded]) -> dict[Slot, Sum]:
             part = sums[slot] = Sum()
         command = entry.command
         usage = command.usage
-        if command.cost is None:
+        cost = command.computed if command.cost is None else command.cost
+        if cost is None:
             part.unpriced += 1
         else:
-            part.spent += command.cost
+            part.spent += cost
         if usage.byok and command.upstream is not None:
             part.byok += command.upstream
         part.requests += 1

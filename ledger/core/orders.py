@@ -211,7 +211,7 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     original = found.originals.get(command.entry)
     if not isinstance(original, e.UsageRecorded):
         return missing("usage entry", str(command.entry))
-    price = found.prices.get(command.entry, original.command.cost)
+    price = found.prices.get(command.entry, original.command.booked)
     hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
     hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
     seq = batch.emit(

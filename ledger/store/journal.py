@@ -31,7 +31,8 @@ def row_of(org_id: int, entry: Entry) -> tuple[Any, ...]:
     return (
         org_id, entry.seq, USAGE, entry.recorded_us, entry.day, entry.hour_us, entry.workspace, entry.key,
         usage.key if usage.key != entry.key else None, usage.workspace, command.time_us, command.source, command.event_id,
-        command.cost, command.cost_text, command.upstream, command.upstream_text, usage.byok, usage.model, usage.provider,
+        command.computed if command.cost is None else command.cost, command.cost_text, command.upstream, command.upstream_text,
+        command.computed, command.card, usage.byok, usage.batch, usage.model, usage.provider,
         usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens,
         usage.reasoning_tokens, usage.audio_tokens, usage.images, usage.searches, usage.member, usage.end_user,
         usage.preset, usage.preset_version, usage.session, None if usage.tags is None else _encode(usage.tags).decode(),
@@ -52,21 +53,22 @@ def _fact_row(org_id: int, entry: Any) -> tuple[Any, ...]:
 def entry_of(row: Row[Any], org: str) -> Entry:
     """A row of the journal, in the table's column order, as the entry it was."""
     (_, seq, kind, recorded_us, day, hour_us, workspace, key, sent_key, sent_workspace, time_us, source, event_id, cost,
-     cost_text, upstream, upstream_text, byok, model, provider, input_tokens, cached, cache_write, output_tokens, reasoning,
-     audio, images, searches, member, end_user, preset, preset_version, session, tags, hold, response_id, started_us, _,
+     cost_text, upstream, upstream_text, computed, card, byok, batch, model, provider, input_tokens, cached, cache_write,
+     output_tokens, reasoning, audio, images, searches, member, end_user,
+     preset, preset_version, session, tags, hold, response_id, started_us, _,
      data) = tuple(row)  # fmt: skip
     if kind != USAGE:
         return decode_fact(data)
     usage = Usage(
         org=org, key=sent_key or key, workspace=sent_workspace, model=model, provider=provider, input_tokens=input_tokens,
         cached_input_tokens=cached, cache_write_tokens=cache_write, output_tokens=output_tokens, reasoning_tokens=reasoning,
-        audio_tokens=audio, images=images, searches=searches, byok=bool(byok), member=member, end_user=end_user,
+        audio_tokens=audio, images=images, searches=searches, byok=bool(byok), batch=bool(batch), member=member, end_user=end_user,
         preset=preset, preset_version=preset_version, session=session, tags=None if tags is None else _decode_tags(tags),
         hold=hold, response_id=response_id, started_us=started_us,
     )  # fmt: skip
     command = RecordUsage(
-        source=source, event_id=event_id, digest=b"", time_us=time_us, cost=cost, cost_text=cost_text, upstream=upstream,
-        upstream_text=upstream_text, usage=usage,
+        source=source, event_id=event_id, digest=b"", time_us=time_us, cost=None if cost_text is None and computed is not None else cost,
+        cost_text=cost_text, upstream=upstream, upstream_text=upstream_text, usage=usage, computed=computed, card=card,
     )  # fmt: skip
     return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
 

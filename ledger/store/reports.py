@@ -260,7 +260,7 @@ async def entries(connection: AsyncConnection, head: Head, after: int, limit: in
 
 
 _PLAIN = {"key", "workspace", "model", "provider", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens",
-          "reasoning_tokens", "audio_tokens", "images", "searches", "byok", "member", "end_user", "preset", "preset_version",
+          "reasoning_tokens", "audio_tokens", "images", "searches", "byok", "batch", "member", "end_user", "preset", "preset_version",
           "session", "tags", "hold", "response_id"}  # fmt: skip
 
 
@@ -273,7 +273,8 @@ def entry_json(entry: e.Entry) -> Json:
             "seq": entry.seq, "type": "UsageRecorded", "recorded_at": moment_text(entry.recorded_us), "time": moment_text(c.time_us),
             "source": c.source, "id": c.event_id, "day": date_of(entry.day).isoformat(), **shown,
             "key": entry.key, "workspace": entry.workspace, "sent_key": c.usage.key,
-            "cost_usd": None if c.cost is None else usd_text(c.cost), "cost_as_sent": c.cost_text,
+            "cost_usd": None if c.booked is None else usd_text(c.booked), "cost_as_sent": c.cost_text,
+            "computed_usd": None if c.computed is None else usd_text(c.computed), "card": c.card,
             "upstream_cost_usd": None if c.upstream is None else usd_text(c.upstream), "started_at": _maybe(c.usage.started_us),
         }  # fmt: skip
     fields = {"seq": entry.seq, "type": type(entry).__name__, "recorded_at": moment_text(entry.recorded_us)}

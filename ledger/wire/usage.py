@@ -49,6 +49,7 @@ class _Data(msgspec.Struct, gc=False, kw_only=True):
     upstream_cost_usd: msgspec.Raw = _ABSENT
     currency: Name | None = None
     byok: bool | None = None
+    batch: bool | None = None
     member: Name | None = None
     end_user: Name | None = None
     preset: Name | None = None
@@ -171,7 +172,7 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
         input_tokens=data.input_tokens or 0, cached_input_tokens=data.cached_input_tokens or 0,
         cache_write_tokens=data.cache_write_tokens or 0, output_tokens=data.output_tokens or 0,
         reasoning_tokens=data.reasoning_tokens or 0, audio_tokens=data.audio_tokens or 0, images=data.images or 0,
-        searches=data.searches or 0, byok=data.byok or False, member=data.member and clean_name(data.member),
+        searches=data.searches or 0, byok=data.byok or False, batch=data.batch or False, member=data.member and clean_name(data.member),
         end_user=data.end_user and clean_name(data.end_user), preset=data.preset and clean_name(data.preset),
         preset_version=data.preset_version, session=data.session and clean_name(data.session),
         tags={clean_name(name): clean_name(value) for name, value in data.tags.items()} if data.tags else None,

@@ -96,9 +96,9 @@ def usage_of(journal: Sequence[e.Entry]) -> list[Part]:
         if isinstance(entry, e.UsageRecorded):
             command, usage = entry.command, entry.command.usage
             part = Sum(
-                spent=command.cost or 0,
+                spent=command.booked or 0,
                 byok=(command.upstream or 0) if usage.byok else 0,
-                unpriced=int(command.cost is None),
+                unpriced=int(command.booked is None),
                 requests=1,
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,

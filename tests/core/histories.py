@@ -9,7 +9,7 @@ from ledger.core import entries as e
 from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
-from ledger.core.money import Nanos
+from ledger.core.money import Nanos, usd_text
 from ledger.core.window import Period
 from ledger.wire.usage import identity
 
@@ -50,6 +50,7 @@ usages = st.fixed_dictionaries(
         "key": names,
         "workspace": homes,
         "cost": st.one_of(amounts, amounts, amounts, st.none()),
+        "computed": st.one_of(st.none(), st.none(), amounts),
         "byok": st.booleans(),
         "upstream": st.one_of(st.none(), amounts),
         "tokens": st.integers(0, 3),
@@ -180,8 +181,10 @@ def usage_of(org: str, event_id: str, what: dict[str, Any], now_us: int) -> c.Re
         digest=identity(org, "gateway", event_id),
         time_us=now_us - what["ago"],
         cost=what["cost"],
-        cost_text=None,
+        cost_text=None if what["cost"] is None else usd_text(what["cost"]),
         upstream=what["upstream"],
         upstream_text=None,
         usage=usage,
+        computed=what.get("computed"),
+        card=None if what.get("computed") is None else 1,
     )

@@ -57,7 +57,7 @@ class CoreDriver:
         """What a scope used between two instants, entry by entry."""
         inside = {n.seq: n for n in self.journal if isinstance(n, e.UsageRecorded) and start_us <= n.command.time_us < end_us}
         parts = [
-            Sum(n.command.cost or 0, n.command.upstream or 0 if n.command.usage.byok else 0, int(n.command.cost is None), 1,
+            Sum(n.command.booked or 0, n.command.upstream or 0 if n.command.usage.byok else 0, int(n.command.booked is None), 1,
                 n.command.usage.input_tokens, n.command.usage.output_tokens)
             for n in inside.values() if scope in ("org", f"key:{n.key}", f"workspace:{n.workspace}")
         ]  # fmt: skip
