@@ -1,22 +1,35 @@
-"""Owns every metric: one line each, with its unit. No label takes a key id; orgs beyond the hundredth are `other`."""
+"""Owns every metric: one line each, with its unit. No label takes a key id; orgs beyond the hundredth are `other`.
 
+Counters and histograms say what this process did: they are summed over processes. The gauges of the books (`BooksGauges`)
+say what is saved, and one process at a time shows them (`gauges.py`).
+"""
+
+import re
 from collections import Counter as Counts
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from .core.entries import CapBreached, KeyRegistered, UsageRecorded
+from .core.entries import CapBreached, Entry, KeyRegistered, UsageRecorded
 from .core.money import USD
-from .core.window import HOUR_US
+from .core.window import HOUR_US, SECOND_US, Period
 from .record import Booked
+from .store.gauges import MOST_ORGS, OTHER, Now, Slow
 
-MOST_ORGS = 100
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_PERIOD_S = {Period.HOUR: 3600, Period.DAY: 86_400, Period.WEEK: 604_800, Period.MONTH: 2_629_800, Period.YEAR: 31_557_600}
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 class Metrics:
     """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for every counter, which nobody reads
         r = self.registry = CollectorRegistry()
         self.events = Counter("ledger_events_total", "Commands by outcome (count).", ["outcome"], registry=r)
         self.spend = Counter("ledger_spend_usd_total", "Billed spend booked by this process (US dollars).", ["org"], registry=r)
@@ -29,7 +42,16 @@ class Metrics:
         self.breaches = Counter("ledger_breaches_total", "Breaches opened (count).", ["action", "enforce"], registry=r)
         self.batch_seconds = Histogram("ledger_batch_seconds", "Time to book one batch (seconds).", buckets=_LATENCY_S, registry=r)
         self.batch_size = Histogram(
-            "ledger_batch_entries", "Entries in one batch (count).", buckets=(1, 10, 100, 500, 1000, 5000, 20000), registry=r
+            "ledger_batch_commands", "Commands in one batch (count).", buckets=(1, 10, 100, 500, 1000, 5000, 20000), registry=r
+        )
+        self.request_seconds = Histogram(
+            "ledger_usage_request_seconds", "Time to answer a POST of usage (seconds).", buckets=_LATENCY_S, registry=r
+        )
+        self.breach_seconds = Histogram(
+            "ledger_event_to_breach_seconds",
+            "From the end of the call that crossed a cap to the breach's entry (seconds).",
+            buckets=_LATENCY_S,
+            registry=r,
         )
         self.confirm_seconds = Histogram(
             "ledger_breach_to_confirmed_seconds",
@@ -38,17 +60,28 @@ class Metrics:
             registry=r,
         )
         self.failures = Counter("ledger_command_failures_total", "Attempts of key commands that failed (count).", ["final"], registry=r)
-        self.outbox_depth = Gauge("ledger_outbox_messages", "Messages waiting in the outbox (count).", registry=r)
-        self.open_breaches = Gauge("ledger_open_breaches", "Breaches open now (count).", registry=r)
-        self.keys = Gauge("ledger_keys", "Keys by state (count).", ["state"], registry=r)
-        self.uncapped_keys = Gauge("ledger_uncapped_keys", "Keys under no cap at all (count).", registry=r)
-        self.drift = Gauge("ledger_verify_drift", "Differences that the last verification found; must be 0 (count).", registry=r)
+        self.leaks = Counter("ledger_key_leaks_total", "Paused keys found spending after their confirmation (count).", registry=r)
+        self.published = Counter("ledger_published_total", "Messages handed on from the outbox (count).", ["topic"], registry=r)
+        self.lag_records = Gauge(
+            "ledger_lag_records", "Records behind the end of the partition (count).", ["topic", "partition"], registry=r
+        )
+        self.lag_seconds = Gauge(
+            "ledger_lag_seconds", "Age of the oldest record not yet booked, 0 at the end (seconds).", ["topic", "partition"], registry=r
+        )
+        self.dead_letters = Counter("ledger_dead_letters_total", "Records sent to the dead letters (count).", ["reason"], registry=r)
+        self.key_mismatches = Counter(
+            "ledger_record_key_mismatches_total", "Records whose key is not their event's org; the event wins (count).", registry=r
+        )
+        self.books = BooksGauges()
+        r.register(self.books)
         self._orgs: set[str] = set()
 
     def count(self, booked: Booked) -> None:
         """Counts what became of a batch."""
         for outcome, count in Counts(result.status for result in booked.results).items():
             self.events.labels(outcome).inc(count)
+        if booked.results:
+            self.batch_size.observe(len(booked.results))
         self.mismatches.inc(booked.mismatches)
         for org, entries in booked.entries.items():
             spent = unpriced = late = 0
@@ -60,15 +93,102 @@ class Metrics:
                     late += entry.recorded_us - entry.command.time_us > HOUR_US
                 elif isinstance(entry, CapBreached):
                     self.breaches.labels(entry.action, entry.enforce).inc()
+                    self._time_breach(entry, entries)
                 elif isinstance(entry, KeyRegistered) and entry.by is None:
                     self.strangers.inc()
-            self.batch_size.observe(len(entries))
             self.unpriced.inc(unpriced)
             self.late.inc(late)
             self.spend.labels(self._label(org)).inc(spent / USD)
+
+    def _time_breach(self, breach: CapBreached, entries: list[Entry]) -> None:
+        place = -1 if breach.entry is None else breach.entry - entries[0].seq  # entries of one batch are consecutive (J1)
+        if place >= 0 and isinstance(crossing := entries[place], UsageRecorded):
+            self.breach_seconds.observe(max(0, breach.recorded_us - crossing.command.time_us) / SECOND_US)
 
     def _label(self, org: str) -> str:
         if org in self._orgs or len(self._orgs) < MOST_ORGS:
             self._orgs.add(org)
             return org
-        return "other"
+        return OTHER
+
+
+@contextmanager
+def served(metrics: Metrics, host: str, port: int) -> Iterator[None]:
+    """`/metrics` on a port of its own for the block, answered by a thread: a busy event loop delays no scrape. Raises OSError."""
+    server, thread = start_http_server(port, host, metrics.registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def exemplar(traceparent: str | None) -> dict[str, str] | None:
+    """The trace that a request or record came in with (W3C Trace Context), as an exemplar; None where there is none."""
+    found = _TRACEPARENT.fullmatch(traceparent or "")
+    return {"trace_id": found[1]} if found else None
+
+
+class BooksGauges(Collector):
+    """What was last read of the books; nothing at all while another process shows them."""
+
+    def __init__(self) -> None:
+        self._now: Now | None = None
+        self._slow: Slow | None = None
+        self._at_us = 0
+
+    def show(self, now: Now | None, slow: Slow | None, at_us: int) -> None:
+        """Shows a reading made at `at_us`, or nothing."""
+        self._now, self._slow, self._at_us = now, slow, at_us
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing that depends on a reading."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges, one line each."""
+        now, slow = self._now, self._slow
+        if now is not None:
+            yield _gauge("ledger_orgs", "Orgs with entries (count).", now.orgs)
+            yield _gauge("ledger_journal_entries", "Entries in the journal (count).", now.entries)
+            yield _by("ledger_open_breaches", "Breaches open now (count).", ("action", "enforce"), now.breaches)
+            yield _gauge("ledger_outbox_messages", "Messages waiting in the outbox (count).", now.outbox)
+            oldest = self._age_s(now.outbox_since_us)
+            yield _gauge("ledger_outbox_oldest_age_seconds", "Age of the oldest waiting message (seconds).", oldest)
+            yield _by("ledger_key_commands", "Key commands by delivery state (count).", ("delivery",), now.commands)
+            oldest = self._age_s(now.command_since_us)
+            yield _gauge("ledger_key_command_oldest_age_seconds", "Age of the oldest key command not yet confirmed (seconds).", oldest)
+            yield _by("ledger_parked_events", "Usage kept aside until it is sent again, by reason (count).", ("reason",), now.parked)
+            yield from self._windows(now)
+        if slow is not None:
+            yield _by("ledger_keys", "Keys by state (count).", ("state",), slow.keys)
+            yield _gauge("ledger_uncapped_keys", "Keys under no cap at all (count).", slow.uncapped)
+            yield _gauge("ledger_verify_drift", "Orgs whose day is not the sum of its parts; must be 0 (count).", slow.drift)
+
+    def _windows(self, now: Now) -> Iterator[GaugeMetricFamily]:
+        own = [window for window in now.windows if window.org != OTHER]
+        at, labels = self._at_us, ("org", "period")
+        yield _by("ledger_window_spent_usd", "Billed spend of an org in the window that contains now (US dollars).", labels,
+                  {(w.org, w.period): w.spent / USD for w in now.windows})  # fmt: skip
+        yield _by("ledger_window_limit_usd", "Lowest limit of the caps on an org itself (US dollars).", labels,
+                  {(w.org, w.period): w.limit / USD for w in own if w.limit is not None})  # fmt: skip
+        yield _by("ledger_period_seconds", "Mean length of a period's windows (seconds).", ("period",), _PERIOD_S)
+        yield _by("ledger_window_left_seconds", "Time until a capped window of an org ends (seconds).", labels,
+                  {(w.org, w.period): (w.end_us - at) / SECOND_US for w in own if w.limit is not None})  # fmt: skip
+        yield _by("ledger_org_silence_seconds", "Time since an org's latest usage (seconds).", ("org",),
+                  {org: max(0, at - latest_us) / SECOND_US for org, latest_us in now.latest})  # fmt: skip
+
+    def _age_s(self, since_us: int | None) -> float:
+        return 0.0 if since_us is None else max(0, self._at_us - since_us) / SECOND_US
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value)
+
+
+def _by(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for at, value in values.items():
+        family.add_metric(at if isinstance(at, tuple) else (at,), value)
+    return family

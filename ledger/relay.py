@@ -16,7 +16,6 @@ async def relay_once(service: Service) -> int:
     """Hands on the oldest messages, in one transaction with forgetting them; how many."""
     async with service.database.reader.connect() as connection:
         waiting = await outbox.depth(connection)
-    service.metrics.outbox_depth.set(waiting)
     if not waiting:
         return 0
     async with service.database.writer.begin() as connection:

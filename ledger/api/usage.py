@@ -4,12 +4,15 @@ A fault of the envelope refuses the whole body; a fault of one event is `rejecte
 recorded (T4).
 """
 
+import time
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
+from ..metrics import exemplar
+from ..service import Service
 from ..store.tokens import Token
 from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, whole_event
 from .auth import Caller, allow
@@ -93,6 +96,7 @@ class _Answer(msgspec.Struct, gc=False, omit_defaults=True):
 async def post_usage(request: Request, caller: Caller) -> Response:
     """Records usage events: one, a batch, lines, or one in binary mode."""
     allow(caller, "ingest", caller.org)
+    began = time.perf_counter()
     events = await _events(request)
     answers: list[_Answer] = []
     commands: list[RecordUsage] = []
@@ -105,10 +109,12 @@ async def post_usage(request: Request, caller: Caller) -> Response:
             answers.append(_Answer(event.source, event.event_id, Status.RECORDED))
             commands.append(event)
             places.append(place)
-    results = await request.app.state.service.record(commands)
+    service: Service = request.app.state.service
+    results = await service.record(commands)
     for place, result in zip(places, results, strict=True):
         if result.status is not Status.RECORDED:
             _tell(answers[place], result)
+    service.metrics.request_seconds.observe(time.perf_counter() - began, exemplar(request.headers.get("traceparent")))
     return Response(_encode({"results": answers}), media_type="application/json")
 
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
-from prometheus_client import start_http_server
 
 from .. import embedded
 from ..api.app import build_app
 from ..gateways.http import HttpGateway
-from ..metrics import Metrics
+from ..gauges import showing_gauges
+from ..metrics import Metrics, served
 from ..service import Clock, Service, system_clock
 from ..settings import Settings
 from ..store import tokens
@@ -76,8 +76,7 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
     service = Service(database, Metrics(), clock, declared_only=given.declared_orgs_only)
     try:
         await _first_token(database, given, clock())
-        _serve_metrics(given, service)
-        async with _http(given, service) as (server, task):
+        async with showing_gauges(service), _metrics_served(given, service), _http(given, service) as (server, task):
             pipeline = asyncio.create_task(embedded.run(service, gateway))
             try:
                 yield Running(service, server, task)
@@ -116,12 +115,15 @@ async def _first_token(database: Database, given: Settings, now_us: int) -> None
         err.print(f"[bold]access token[/] {text}\n[dim]shown once; make others with `ledger tokens create`[/]")
 
 
-def _serve_metrics(given: Settings, service: Service) -> None:
-    if given.metrics_port:
-        try:
-            start_http_server(given.metrics_port, given.metrics_listen, service.metrics.registry)
-        except OSError as error:
-            raise Wrong(f"LEDGER_METRICS_PORT: {given.metrics_port} can't be used: {error.strerror}; 0 turns metrics off") from None
+@contextlib.asynccontextmanager
+async def _metrics_served(given: Settings, service: Service) -> AsyncIterator[None]:
+    with contextlib.ExitStack() as stack:
+        if given.metrics_port:
+            try:
+                stack.enter_context(served(service.metrics, given.metrics_listen, given.metrics_port))
+            except OSError as error:
+                raise Wrong(f"LEDGER_METRICS_PORT: {given.metrics_port} can't be used: {error.strerror}; 0 turns metrics off") from None
+        yield
 
 
 @contextlib.asynccontextmanager

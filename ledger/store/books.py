@@ -104,7 +104,12 @@ def _read_cap(books: Books, row: Any) -> None:
 
 
 def _read_guardrail(books: Books, row: Any) -> None:
-    books.guardrails[row.guardrail_id] = Guardrail(
+    books.guardrails[row.guardrail_id] = guardrail_of(row)
+
+
+def guardrail_of(row: Any) -> Guardrail:
+    """A guardrail from its row."""
+    return Guardrail(
         guardrail_id=row.guardrail_id, each=row.each, within=tuple(msgspec.json.decode(row.within)),
         except_=tuple(msgspec.json.decode(row.except_)), rule=_rule(row), seq=row.seq,
     )  # fmt: skip

@@ -4,8 +4,9 @@ SQLite: one writer, WAL, `synchronous=FULL`, a transaction takes the write lock 
 per org, taken first and in sorted order, so that two batches can't wait for each other.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+import fcntl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, event, func, select, text
@@ -98,6 +99,51 @@ async def claim(connection: AsyncConnection, name: str) -> bool:
     if not is_postgres(connection):
         return True  # the transaction itself is the one writer
     return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 1)))))
+
+
+@asynccontextmanager
+async def hold(database: Database, name: str) -> AsyncIterator[Callable[[], Awaitable[None]] | None]:
+    """Takes a named lock for the block, freed by whatever ends this process; None if another process has it.
+
+    Yields a call that raises if the lock was lost since. PostgreSQL: a lock of the connection's session, so not through a
+    pooler that lends connections by transaction. SQLite: a lock on a file beside the database.
+    """
+    if database.writer.dialect.name == "sqlite":
+        with _file_lock(database.writer.url.database, name) as taken:
+            yield _nothing if taken else None
+        return
+    async with database.writer.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        lock = func.hashtextextended(name, 2)
+        if not await connection.scalar(select(func.pg_try_advisory_lock(lock))):
+            yield None
+            return
+
+        async def held() -> None:
+            await connection.execute(text("SELECT 1"))
+
+        try:
+            yield held
+        finally:
+            await connection.invalidate()  # ends the session, and the lock with it, also where the session is in doubt
+
+
+async def _nothing() -> None:
+    """A file's lock is not lost while the file is open."""
+
+
+@contextmanager
+def _file_lock(path: str | None, name: str) -> Iterator[bool]:
+    if not path or path == ":memory:":
+        yield True
+        return
+    with open(f"{path}-{name}", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
