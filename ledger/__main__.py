@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import ordering, reading, serve, upkeep
+from .cli import ordering, rates, reading, serve, upkeep
 
 
 def build() -> typer.Typer:
@@ -17,6 +17,7 @@ def build() -> typer.Typer:
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(upkeep.tokens, name="tokens")
+    app.add_typer(rates.rates, name="rates")
     return app
 
 

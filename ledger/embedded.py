@@ -8,11 +8,13 @@ import structlog
 
 from .agent import agent_once
 from .gateways.gateway import Gateway
+from .pricing import Pricer
 from .pulse import pulse_once
 from .relay import relay_once
 from .service import Service
 
 IDLE_S = 0.25
+PRICING_IDLE_S = 5.0
 LONGEST_WAIT_S = 5.0
 
 log = structlog.get_logger()
@@ -33,16 +35,17 @@ async def run(service: Service, gateway: Gateway | None) -> None:
         group.create_task(_loop("relay", relay, service.news))
         if gateway is not None:
             group.create_task(_loop("agent", lambda: agent_once(service, gateway), accepted))
+        group.create_task(_loop("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
 
 
-async def _loop(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event) -> None:
+async def _loop(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event, idle_s: float = IDLE_S) -> None:
     """Repeats a step: at once while it finds work, else when woken or after a short while (others may write too)."""
-    wait_s = IDLE_S
+    wait_s = idle_s
     while True:
         wake.clear()
         try:
             found = await step()
-            wait_s = IDLE_S
+            wait_s = idle_s
         except Exception as error:
             log.warning("loop_failed", loop=name, error=type(error).__name__, why=str(error)[:300], again_in_s=wait_s)
             found, wait_s = 0, min(wait_s * 2, LONGEST_WAIT_S)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from .core.commands import RecordUsage
 from .core.entries import CapBreached, Entry, KeyRegistered, UsageRecorded
 from .core.money import USD
 from .core.window import HOUR_US, SECOND_US, Period
@@ -28,12 +29,16 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(
 class Metrics:
     """The metrics of one process, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, drift_percent: int = 5) -> None:
+        self._drift_percent = drift_percent
         disable_created_metrics()  # a second series for every counter, which nobody reads
         r = self.registry = CollectorRegistry()
         self.events = Counter("ledger_events_total", "Commands by outcome (count).", ["outcome"], registry=r)
         self.spend = Counter("ledger_spend_usd_total", "Billed spend booked by this process (US dollars).", ["org"], registry=r)
         self.unpriced = Counter("ledger_unpriced_calls_total", "Calls booked without a price (count).", registry=r)
+        self.apart = Counter(
+            "ledger_price_drift_calls_total", "Calls whose reported cost is far from the rate card's price (count).", registry=r
+        )
         self.late = Counter("ledger_late_events_total", "Usage booked more than an hour after its own time (count).", registry=r)
         self.strangers = Counter("ledger_unknown_keys_total", "Keys that registered themselves by their usage (count).", registry=r)
         self.mismatches = Counter(
@@ -84,12 +89,13 @@ class Metrics:
             self.batch_size.observe(len(booked.results))
         self.mismatches.inc(booked.mismatches)
         for org, entries in booked.entries.items():
-            spent = unpriced = late = 0
+            spent = unpriced = late = apart = 0
             for entry in entries:
                 if isinstance(entry, UsageRecorded):
                     cost = entry.command.booked
                     spent += cost or 0
                     unpriced += cost is None
+                    apart += self._apart(entry.command)
                     late += entry.recorded_us - entry.command.time_us > HOUR_US
                 elif isinstance(entry, CapBreached):
                     self.breaches.labels(entry.action, entry.enforce).inc()
@@ -98,12 +104,19 @@ class Metrics:
                     self.strangers.inc()
             self.unpriced.inc(unpriced)
             self.late.inc(late)
+            self.apart.inc(apart)
             self.spend.labels(self._label(org)).inc(spent / USD)
 
     def _time_breach(self, breach: CapBreached, entries: list[Entry]) -> None:
         place = -1 if breach.entry is None else breach.entry - entries[0].seq  # entries of one batch are consecutive (J1)
         if place >= 0 and isinstance(crossing := entries[place], UsageRecorded):
             self.breach_seconds.observe(max(0, breach.recorded_us - crossing.command.time_us) / SECOND_US)
+
+    def _apart(self, command: RecordUsage) -> bool:
+        """Whether a reported and a computed cost both exist and differ by more than the set share."""
+        if command.cost is None or command.computed is None:
+            return False
+        return abs(command.cost - command.computed) * 100 > command.computed * self._drift_percent
 
     def _label(self, org: str) -> str:
         if org in self._orgs or len(self._orgs) < MOST_ORGS:

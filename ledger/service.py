@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from .core.commands import Command, Result
+from .core.rates import Card
 from .metrics import Metrics
 from .record import Booked, Shelf, record
+from .store import rates
 from .store.dialect import Database
 
 Clock = Callable[[], int]
+CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
 MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
 
 
@@ -35,6 +38,8 @@ class Service:
         self.declared_only = declared_only
         self.news = asyncio.Event()
         self._shelf = Shelf()
+        self._card = Card(0, ())
+        self._card_until = 0.0
         self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Result]]]] = []
         self._drain: asyncio.Task[None] | None = None
 
@@ -47,6 +52,16 @@ class Service:
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._book_waiting())
         return await answer
+
+    async def card(self) -> Card:
+        """The rate card that prices now, at most `CARD_S` old."""
+        if time.monotonic() >= self._card_until:
+            async with self.database.snapshot() as connection:
+                newest = await rates.newest(connection)
+                if newest is not None and newest.version != self._card.version:
+                    self._card = await rates.card(connection)
+            self._card_until = time.monotonic() + CARD_S
+        return self._card
 
     async def rehearse(self, commands: Sequence[Command]) -> Booked:
         """What would become of commands; nothing is kept."""
@@ -79,6 +94,8 @@ class Service:
             self._tell(booked)
 
     async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = ()) -> Booked:
+        if commands:
+            (await self.card()).apply(commands)
         with self.metrics.batch_seconds.time():
             return await record(self.database, self._shelf, commands, self.clock(), orgs=orgs, declared_only=self.declared_only)
 

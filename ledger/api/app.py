@@ -10,7 +10,7 @@ from sqlalchemy import text
 from .. import __version__
 from ..service import Service
 from ..store.schema import is_current
-from . import connections, orgs, policies, problems, reading, usage
+from . import connections, orgs, policies, problems, rates, reading, usage
 from .auth import Gate
 from .bounds import Bounds
 
@@ -26,7 +26,7 @@ def build_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.gate = Gate(service)
     problems.install(app)
-    for router in (usage.router, orgs.router, policies.router, connections.router, reading.router):
+    for router in (usage.router, orgs.router, policies.router, connections.router, rates.router, reading.router):
         app.include_router(router)
     app.add_middleware(Bounds)  # type: ignore[arg-type]
     app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])

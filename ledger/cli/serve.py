@@ -73,7 +73,7 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
     """A ledger in this process, from the first request on; stopped when the block ends."""
     database = await prepared(given)
     gateway = HttpGateway(given.gateway_url, given.gateway_token) if given.gateway_url else None
-    service = Service(database, Metrics(), clock, declared_only=given.declared_orgs_only)
+    service = Service(database, Metrics(given.drift_percent), clock, declared_only=given.declared_orgs_only)
     try:
         await _first_token(database, given, clock())
         async with showing_gauges(service), _metrics_served(given, service), _http(given, service) as (server, task):

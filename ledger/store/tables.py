@@ -92,6 +92,10 @@ journal = _table(
             "ix_journal_corrects", "org_id", "corrects",
             sqlite_where=text("corrects IS NOT NULL"), postgresql_where=text("corrects IS NOT NULL"),
         ),
+        Index(
+            "ix_journal_unpriced", "org_id", "seq",
+            sqlite_where=text("cost IS NULL AND model IS NOT NULL"), postgresql_where=text("cost IS NULL AND model IS NOT NULL"),
+        ),
     ),
 )  # fmt: skip
 
@@ -165,6 +169,16 @@ commands = _table(
     _text("error", null=True),
     key=("org_id", "key", "credential", "revision"),
     indexes=(Index(None, "delivery", "next_us"),),
+)  # fmt: skip
+
+# The rate card is the ledger's, not an org's. `provider` is empty for a rate of the model wherever it runs.
+rate_cards = _table("rate_cards", _big("version"), _big("created_us"), _text("by"), _text("origin"), key=("version",))
+
+rates = _table(
+    "rates",
+    _big("version"), _text("provider"), _text("model"), _text("origin"), _big("starts_us"), _text("standard"), _text("batch", null=True),
+    _big("until_version", null=True),
+    key=("version", "provider", "model", "origin", "starts_us"),
 )  # fmt: skip
 
 parked = _table(

@@ -226,6 +226,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("corrects IS NOT NULL"),
             postgresql_where=sa.text("corrects IS NOT NULL"),
         )
+        batch_op.create_index(
+            "ix_journal_unpriced",
+            ["org_id", "seq"],
+            unique=False,
+            sqlite_where=sa.text("cost IS NULL AND model IS NOT NULL"),
+            postgresql_where=sa.text("cost IS NULL AND model IS NOT NULL"),
+        )
 
     op.create_table(
         "keys",
@@ -307,6 +314,30 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "rate_cards",
+        sa.Column("version", big(), nullable=False),
+        sa.Column("created_us", big(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_rate_cards")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
+        "rates",
+        sa.Column("version", big(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("starts_us", big(), nullable=False),
+        sa.Column("standard", sa.Text(), nullable=False),
+        sa.Column("batch", sa.Text(), nullable=True),
+        sa.Column("until_version", big(), nullable=True),
+        sa.PrimaryKeyConstraint("version", "provider", "model", "origin", "starts_us", name=op.f("pk_rates")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "spoken",
         sa.Column("org_id", big(), nullable=False),
         sa.Column("cap_id", sa.Text(), nullable=False),
@@ -354,6 +385,8 @@ def downgrade() -> None:
     op.drop_table("waits")
     op.drop_table("tokens")
     op.drop_table("spoken")
+    op.drop_table("rates")
+    op.drop_table("rate_cards")
     op.drop_table("parked")
     op.drop_table("outbox")
     with op.batch_alter_table("orgs", schema=None) as batch_op:
@@ -364,6 +397,11 @@ def downgrade() -> None:
     op.drop_table("known_ids")
     op.drop_table("keys")
     with op.batch_alter_table("journal", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_journal_unpriced",
+            sqlite_where=sa.text("cost IS NULL AND model IS NOT NULL"),
+            postgresql_where=sa.text("cost IS NULL AND model IS NOT NULL"),
+        )
         batch_op.drop_index(
             "ix_journal_corrects", sqlite_where=sa.text("corrects IS NOT NULL"), postgresql_where=sa.text("corrects IS NOT NULL")
         )
