@@ -6,23 +6,23 @@ committed.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .core.batch import Found, Outcome
-from .core.books import Books
+from .core.batch import Found
+from .core.books import Books, SumKey
 from .core.commands import Command, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
-from .core.entries import Entry
+from .core.entries import Entry, UsageRecorded
 from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
 from .core.window import Period, window_at
 from .store import books as projections
 from .store import journal, outbox
 from .store.dialect import Database, lock_orgs
-from .wire.messages import messages_of
+from .wire.messages import Message, messages_of
 
 MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
@@ -121,52 +121,78 @@ def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator
 
 async def _book(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int, booked: Booked) -> None:
     """Steps 2 to 5 for one run of each org."""
-    outcomes: list[tuple[int, Books, Outcome]] = []
+    found = await find(connection, kept, chunk, now_us)
+    effect = decide(kept, chunk, found, now_us, booked)
+    await append(connection, effect)
+    await save(connection, effect)
+
+
+async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int) -> dict[str, Found]:
+    """Step 2, the rest of it: what the journal holds for these commands, and the sums that they need."""
+    digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, RecordUsage | CorrectUsage)] for org, run in chunk.items()}
+    known = await journal.known(connection, {org_id: mine for org_id, mine in digests.items() if mine})
+    wanted: list[tuple[int, Books, set[SumKey]]] = []
+    found: dict[str, Found] = {}
     for org, run in chunk.items():
         org_id, books = kept[org]
         commands = [command for _, command in run]
-        found = await _find(connection, org_id, books, commands, now_us)
-        outcome = execute(books, commands, now_us, found)
-        outcomes.append((org_id, books, outcome))
+        mine = found[org] = Found(known.get(org_id, {}))
+        corrected = [command.entry for command in commands if isinstance(command, CorrectUsage)]
+        if mine.known or corrected:
+            mine.originals = await journal.entries_at(connection, org_id, org, {*mine.known.values(), *corrected})
+            mine.prices = await journal.prices(connection, org_id, corrected)
+        await projections.load_after(connection, org_id, books, ahead(books, max(now_us, books.recorded_us)))
+        missing = needs(books, commands, now_us, mine.originals)
+        wanted.append((org_id, books, missing.sums))
+        if missing.hours is not None:
+            scopes, zone = missing.hours
+            hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
+            mine.openings = await journal.used_since(connection, org_id, org, scopes, hour.start_us, zone, AHEAD_US)
+    await projections.load_sums(connection, wanted)
+    return found
+
+
+class Effect(msgspec.Struct):
+    """What a batch is to write: rows of the journal and of the projections, messages, parked events."""
+
+    rows: journal.Rows
+    changes: projections.Changes
+    messages: list[tuple[int, Message]]
+    parked: list[tuple[str, bytes, str, int, str]]
+
+
+def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, booked: Booked) -> Effect:
+    """Step 3: executes each org's commands, notes results in `booked`, and makes the rows of what came of it."""
+    touched: list[tuple[int, Books]] = []
+    entries: list[tuple[int, list[Entry]]] = []
+    messages: list[tuple[int, Message]] = []
+    parked: list[tuple[str, bytes, str, int, str]] = []
+    for org, run in chunk.items():
+        org_id, books = kept[org]
+        commands = [command for _, command in run]
+        outcome = execute(books, commands, now_us, found[org])
         booked.mismatches += outcome.mismatches
         booked.entries.setdefault(org, []).extend(outcome.entries)
         for (index, _), result in zip(run, outcome.results, strict=True):
             booked.results[index] = result
-        await _park(connection, commands, outcome.results, now_us)
-    await append(connection, outcomes)
-    await save(connection, outcomes, now_us)
+        parked += _parked(commands, outcome.results, now_us)
+        touched.append((org_id, books))
+        entries.append((org_id, outcome.entries))
+        facts = (entry for entry in outcome.entries if type(entry) is not UsageRecorded)
+        messages += [(org_id, message) for entry in facts for message in messages_of(org, entry)]
+    return Effect(journal.rows_of(entries), projections.changes(touched, now_us), messages, parked)
 
 
-async def _find(connection: AsyncConnection, org_id: int, books: Books, commands: Sequence[Command], now_us: int) -> Found:
-    """Looks up what the journal holds for these commands, and loads the sums that they need."""
-    digests = [command.digest for command in commands if isinstance(command, RecordUsage | CorrectUsage)]
-    found = Found(await journal.known(connection, org_id, digests) if digests else {})
-    corrected = [command.entry for command in commands if isinstance(command, CorrectUsage)]
-    if found.known or corrected:
-        found.originals = await journal.entries_at(connection, org_id, books.org, {*found.known.values(), *corrected})
-        found.prices = await journal.prices(connection, org_id, corrected)
-    await projections.load_after(connection, org_id, books, ahead(books, max(now_us, books.recorded_us)))
-    missing = needs(books, commands, now_us, found.originals)
-    await projections.load_sums(connection, org_id, books, missing.sums)
-    if missing.hours is not None:
-        scopes, zone = missing.hours
-        hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
-        found.openings = await journal.used_since(connection, org_id, books.org, scopes, hour.start_us, zone, AHEAD_US)
-    return found
-
-
-async def append(connection: AsyncConnection, outcomes: Sequence[tuple[int, Books, Outcome]]) -> None:
+async def append(connection: AsyncConnection, effect: Effect) -> None:
     """Step 4: entries to the journal, identities made known, messages to the outbox."""
-    await journal.append(connection, [org_id for org_id, _, _ in outcomes], [outcome.entries for _, _, outcome in outcomes])
-    messages = [
-        (org_id, message) for org_id, books, outcome in outcomes for entry in outcome.entries for message in messages_of(books.org, entry)
-    ]
-    await outbox.put(connection, messages)
+    await journal.append(connection, effect.rows)
+    await outbox.put(connection, effect.messages)
 
 
-async def save(connection: AsyncConnection, outcomes: Sequence[tuple[int, Books, Outcome]], now_us: int) -> None:
-    """Step 5: the projections' changed rows."""
-    await projections.save(connection, [(org_id, books) for org_id, books, _ in outcomes], now_us)
+async def save(connection: AsyncConnection, effect: Effect) -> None:
+    """Step 5: the projections' changed rows, and events that are kept for later."""
+    await projections.write(connection, effect.changes)
+    await outbox.park(connection, effect.parked)
 
 
 async def _turn_away(
@@ -183,16 +209,14 @@ async def _turn_away(
         if not known:
             turned.append(command)
             booked.results[index] = Result(Status.PARKED, Reason.UNKNOWN_ORG)
-    await _park(connection, turned, [Result(Status.PARKED, Reason.UNKNOWN_ORG)] * len(turned), now_us)
+    await outbox.park(connection, _parked(turned, [Result(Status.PARKED, Reason.UNKNOWN_ORG)] * len(turned), now_us))
     return kept
 
 
-async def _park(connection: AsyncConnection, commands: Sequence[Command], results: Sequence[Result], now_us: int) -> None:
-    """Keeps parked events as parsed."""
-    rows = [
+def _parked(commands: Sequence[Command], results: Sequence[Result], now_us: int) -> list[tuple[str, bytes, str, int, str]]:
+    """Rows of parked events, as parsed."""
+    return [
         (org_of(command), command.digest, str(result.reason), now_us, msgspec.json.encode(command).decode())
         for command, result in zip(commands, results, strict=True)
         if result.status is Status.PARKED and isinstance(command, RecordUsage)
     ]
-    if rows:
-        await outbox.park(connection, rows)

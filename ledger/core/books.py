@@ -176,6 +176,11 @@ class Books:
             self.put_sum(key, found)
         return found
 
+    def may_hold(self, scope: str) -> bool:
+        """Whether anything can have been booked on a scope yet: not on a key or workspace that nobody knows."""
+        kind, _, subject = scope.partition(":")
+        return self.seq > 0 and (kind == ORG or subject in (self.keys if kind == "key" else self.workspaces))
+
     def put_sum(self, key: SumKey, found: Sum) -> None:
         """Keeps a sum that was loaded or added up; `book` keeps it true from here on."""
         self.sums[key] = found

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, select, tuple_, update
-from sqlalchemy import insert as insert_into
+from sqlalchemy import ColumnElement, Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
@@ -19,7 +18,7 @@ from ..core.keys import Confirmation, Key, Workspace
 from ..core.labels import amended, standing
 from ..core.window import Period, next_first_day, window_at
 from . import tables as t
-from .dialect import chunks, upsert_rows
+from .dialect import chunks, insert_new, update_rows, upsert_rows
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
 _RULE = [str(column.name) for column in t.caps.columns][3:11]
@@ -32,11 +31,11 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
     for part in chunks(orgs):
         rows = await connection.execute(select(t.orgs.c.org, t.orgs.c.org_id, t.orgs.c.seq).where(t.orgs.c.org.in_(part)))
         found.update((row.org, (row.org_id, row.seq)) for row in rows)
-    for org in orgs if open_new else ():
-        if org not in found:
-            blank = {"org": org, "seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
-            org_id = await connection.scalar(insert_into(t.orgs).values(blank).returning(t.orgs.c.org_id))
-            found[org] = (int(org_id or 0), 0)
+    new = [org for org in orgs if org not in found] if open_new else []
+    if new:
+        blank = {"seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
+        await insert_new(connection, t.orgs, [{"org": org, **blank} for org in new])
+        found.update(await heads(connection, new, open_new=False))
     return found
 
 
@@ -165,24 +164,35 @@ _READERS = {
 }
 
 
-async def load_sums(connection: AsyncConnection, org_id: int, books: Books, wanted: Iterable[SumKey]) -> None:
-    """Loads sums into books: rows of days and hours, and longer windows as sums of days. What has no row is nothing."""
-    by_window: dict[tuple[Period, int], list[str]] = defaultdict(list)
-    for key in wanted:
-        books.put_sum(key, Sum())
-        kind, _, subject = key.scope.partition(":")
-        if kind != "key" or subject in books.keys:  # a key that nobody knows has no rows
-            by_window[key.period, key.start].append(key.scope)
+async def load_sums(connection: AsyncConnection, wanted: Iterable[tuple[int, Books, Iterable[SumKey]]]) -> None:
+    """Loads sums into the books of orgs: rows of days and hours, and longer windows as sums of days. What has no row is
+    nothing."""
+    by_window: dict[tuple[Period, int], list[tuple[int, str]]] = defaultdict(list)
+    shelf: dict[int, Books] = {}
+    for org_id, books, keys in wanted:
+        shelf[org_id] = books
+        for key in keys:
+            books.put_sum(key, Sum())
+            if books.may_hold(key.scope):
+                by_window[key.period, key.start].append((org_id, key.scope))
     for (period, start), scopes in by_window.items():
         table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
         end = start + 1 if period is Period.HOUR else next_first_day(period, start)
+        query = select(table.c.org_id, table.c.scope, *(func.sum(table.c[name]) for name in SUMS)).group_by(table.c.org_id, table.c.scope)
+        if period is not Period.LIFETIME:
+            query = query.where(column >= start, column < end)
         for part in chunks(scopes):
-            query = select(table.c.scope, *(func.sum(table.c[name]) for name in SUMS))
-            query = query.where(table.c.org_id == org_id, table.c.scope.in_(part))
-            if period is not Period.LIFETIME:
-                query = query.where(column >= start, column < end)
-            for scope, *sums in await connection.execute(query.group_by(table.c.scope)):
-                books.put_sum(SumKey(scope, period, start), Sum(*map(int, sums)))
+            for row in await connection.execute(query.where(_among(table, part))):
+                org_id, scope, *sums = tuple(row)
+                shelf[org_id].put_sum(SumKey(scope, period, start), Sum(*map(int, sums)))
+
+
+def _among(table: Table, pairs: Sequence[tuple[int, str]]) -> ColumnElement[bool]:
+    """Rows of these (org_id, scope); of a single org, so that a database spread by org asks one place."""
+    orgs = {org_id for org_id, _ in pairs}
+    if len(orgs) == 1:
+        return and_(table.c.org_id == orgs.pop(), table.c.scope.in_([scope for _, scope in pairs]))
+    return tuple_(table.c.org_id, table.c.scope).in_(pairs)
 
 
 async def load_after(connection: AsyncConnection, org_id: int, books: Books, after: Mapping[Period, int]) -> None:
@@ -291,8 +301,16 @@ _WRITERS: dict[str, tuple[Table, Callable[[Books, Any], tuple[Any, ...] | None]]
 }
 
 
-async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], now_us: int) -> None:
-    """Writes what changed in books, and forgets that it did. Rows are sorted, so that two writers can't deadlock."""
+class Changes(msgspec.Struct):
+    """Rows that a batch changed: to write and to remove by table, and each org's head."""
+
+    written: dict[Table, list[tuple[Any, ...]]]
+    removed: dict[Table, list[tuple[Any, ...]]]
+    heads: list[tuple[Any, ...]]
+
+
+def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
+    """What changed in books, which forget that it did. Rows are sorted, so that two writers can't deadlock."""
     written: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
     removed: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
     for org_id, books in shelf:
@@ -306,21 +324,30 @@ async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], 
         books.changed.clear()
         for at in [at for at, breach in books.history.items() if breach.closed_us is not None]:
             del books.history[at]
-    for table in t.PROJECTIONS:
-        for part in chunks(sorted(removed[table])):
-            columns = tuple_(*table.primary_key.columns)
-            await connection.execute(delete(table).where(columns.in_(part)))
+    for table, rows in written.items():
         width = len(table.primary_key.columns)
-        await upsert_rows(connection, table, sorted(written[table], key=lambda row: row[:width]))
+        rows.sort(key=lambda row: row[:width])
     heads = [
-        {"at": org_id, "seq": books.seq, "recorded_us": books.recorded_us, "latest_us": books.latest_us, "latest_day": books.latest_day,
-         "org_seq": books.org_seq, "zone": books.zone, "enforce": str(books.enforce), "due_us": due_us(books, now_us)}
+        (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.org_seq, books.zone, str(books.enforce),
+         due_us(books, now_us))
         for org_id, books in sorted(shelf, key=lambda pair: pair[0])
     ]  # fmt: skip
-    await _save_heads(connection, heads)
+    return Changes(written, removed, heads)
 
 
-async def _save_heads(connection: AsyncConnection, heads: Sequence[dict[str, Any]]) -> None:
-    if heads:
-        query = update(t.orgs).where(t.orgs.c.org_id == bindparam("at"))
-        await connection.execute(query.values({name: bindparam(name) for name in heads[0] if name != "at"}), heads)
+_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "due_us")
+
+
+async def write(connection: AsyncConnection, changed: Changes) -> None:
+    """Writes changed rows."""
+    for table in t.PROJECTIONS:
+        for part in chunks(sorted(changed.removed.get(table, ()))):
+            columns = tuple_(*table.primary_key.columns)
+            await connection.execute(delete(table).where(columns.in_(part)))
+        await upsert_rows(connection, table, changed.written.get(table, ()))
+    await update_rows(connection, t.orgs, _HEAD, changed.heads)
+
+
+async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], now_us: int) -> None:
+    """Writes what changed in books."""
+    await write(connection, changes(shelf, now_us))

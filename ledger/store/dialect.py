@@ -5,14 +5,17 @@ per org, taken first and in sorted order, so that two batches can't wait for eac
 """
 
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, event, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
+FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
 
 
@@ -160,34 +163,93 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
         await driver.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
 
 
-async def select_known(connection: AsyncConnection, org_id: int, digests: list[bytes]) -> list[tuple[bytes, int]]:
-    """(digest, seq) of the identities among these that an org's journal holds."""
+async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> list[tuple[int, bytes, int]]:
+    """(org_id, digest, seq) of the identities among these, by org, that the journals hold."""
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
+    found: list[tuple[int, bytes, int]] = []
+    if not is_postgres(connection):
+        for org_id, digests in wanted.items():
+            for part in chunks(digests):
+                marks = ",".join("?" * len(part))
+                query = f"SELECT org_id, digest, seq FROM known_ids WHERE org_id = ? AND digest IN ({marks})"
+                found += await driver.execute_fetchall(query, (org_id, *part))
+    elif len(wanted) <= MOST_SEPARATE:
+        query = "SELECT org_id, digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY($2::bytea[])"
+        for org_id, digests in wanted.items():
+            found += map(tuple, await driver.fetch(query, org_id, digests))
+    else:
+        asked = "unnest($1::bigint[], $2::bytea[]) AS asked (org_id, digest)"
+        query = f"SELECT org_id, digest, seq FROM {asked} JOIN known_ids USING (org_id, digest)"
+        pairs = [(org_id, digest) for org_id, digests in wanted.items() for digest in digests]
+        found += map(tuple, await driver.fetch(query, [org_id for org_id, _ in pairs], [digest for _, digest in pairs]))
+    return found
+
+
+async def prefer_indexes(connection: AsyncConnection) -> None:
+    """Until the transaction ends, look-ups by key use the key's index, whatever the statistics of a young table say."""
     if is_postgres(connection):
-        query = "SELECT digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY($2::bytea[])"
-        return [tuple(row) for row in await driver.fetch(query, org_id, digests)]
-    marks = ",".join("?" * len(digests))
-    return await driver.execute_fetchall(f"SELECT digest, seq FROM known_ids WHERE org_id = ? AND digest IN ({marks})", (org_id, *digests))
+        await connection.exec_driver_sql("SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'jit']) AS name")
+
+
+async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts rows, given by column name; one that a unique key knows already is left as it is."""
+    insert = postgresql.insert if is_postgres(connection) else sqlite.insert
+    await connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Writes rows, values in the table's column order; a row with the same primary key is replaced."""
     if not rows:
         return
+    names = [column.name for column in table.columns]
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-    await driver.executemany(_upsert_sql(table, postgres=is_postgres(connection)), rows)
+    if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
+        staged = await _stage(driver, table, names, rows)
+        await driver.execute(_upsert_sql(table, f"SELECT {_columns(names)} FROM {staged}"))
+    else:
+        marks = [f"${n}" for n in range(1, len(names) + 1)] if is_postgres(connection) else ["?"] * len(names)
+        await driver.executemany(_upsert_sql(table, f"VALUES ({','.join(marks)})"), rows)
 
 
-def _upsert_sql(table: Table, *, postgres: bool) -> str:
+async def update_rows(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Updates some columns of rows that exist; the first of `names` is the key."""
+    if not rows:
+        return
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    key = names[0]
+    if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
+        staged = await _stage(driver, table, names, rows)
+        news = ",".join(f'"{name}"=s."{name}"' for name in names[1:])
+        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}")
+    else:
+        postgres = is_postgres(connection)
+        news = ",".join(f'"{name}"={f"${n}" if postgres else f"?{n}"}' for n, name in enumerate(names[1:], 2))
+        await driver.executemany(f"UPDATE {table.name} SET {news} WHERE {key} = {'$1' if postgres else '?1'}", rows)
+
+
+async def _stage(driver: Any, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    """Copies rows to a temporary table, empty again when the transaction ends; its name."""
+    staged = f"staged_{table.name}_{len(names)}"
+    await driver.execute(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ON COMMIT DELETE ROWS AS SELECT {_columns(names)} FROM {table.name} WITH NO DATA"
+    )
+    await driver.copy_records_to_table(staged, records=rows, columns=names)
+    return staged
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ",".join(f'"{name}"' for name in names)
+
+
+def _upsert_sql(table: Table, source: str) -> str:
     names = [column.name for column in table.columns]
     key = [column.name for column in table.primary_key.columns]
-    marks = ",".join(f"${n}" for n in range(1, len(names) + 1)) if postgres else ",".join("?" * len(names))
     news = ",".join(f'"{name}"=excluded."{name}"' for name in names if name not in key)
-    columns, conflict = ",".join(f'"{name}"' for name in names), ",".join(f'"{name}"' for name in key)
     then = f"UPDATE SET {news}" if news else "NOTHING"
-    return f"INSERT INTO {table.name} ({columns}) VALUES ({marks}) ON CONFLICT ({conflict}) DO {then}"
+    return f"INSERT INTO {table.name} ({_columns(names)}) {source} ON CONFLICT ({_columns(key)}) DO {then}"
 
 
 def chunks(values: Iterable[Any], size: int = MOST_VALUES) -> Iterable[list[Any]]:

@@ -40,7 +40,7 @@ def _in_window(window: Window) -> Any:
 
 async def _sums(connection: AsyncConnection, head: Head, books: Books, scope: str, window: Window) -> Any:
     wanted = [SumKey(part, window.period, window.start) for part in books.parts(scope)]
-    await projections.load_sums(connection, head.org_id, books, wanted)
+    await projections.load_sums(connection, [(head.org_id, books, wanted)])
     return books.used(scope, window.period, window.start)
 
 

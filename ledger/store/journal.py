@@ -1,7 +1,7 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Row, select
@@ -73,24 +73,38 @@ def entry_of(row: Row[Any], org: str) -> Entry:
     return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
 
 
-async def append(connection: AsyncConnection, org_ids: Sequence[int], entries: Sequence[Sequence[Entry]]) -> None:
-    """Appends each org's entries and the identities they make known. The primary keys refuse a second writer."""
-    batches = list(zip(org_ids, entries, strict=True))
-    await insert_rows(connection, journal, [row_of(org_id, entry) for org_id, batch in batches for entry in batch])
-    known = [
-        (org_id, entry.command.digest if isinstance(entry, UsageRecorded) else entry.digest, entry.seq)
-        for org_id, batch in batches
-        for entry in batch
-        if isinstance(entry, UsageRecorded | UsageCorrected)
-    ]
-    await insert_rows(connection, known_ids, sorted(known))
+class Rows(NamedTuple):
+    """What a batch adds to the journal, and to the identities known, as rows."""
+
+    journal: list[tuple[Any, ...]]
+    known: list[tuple[Any, ...]]
 
 
-async def known(connection: AsyncConnection, org_id: int, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Which identities an org's journal holds already, and as which entry."""
-    found: dict[bytes, int] = {}
-    for part in chunks(digests):
-        found.update(await select_known(connection, org_id, part))
+def rows_of(batches: Iterable[tuple[int, Sequence[Entry]]]) -> Rows:
+    """The rows of each org's entries."""
+    rows = Rows([], [])
+    for org_id, entries in batches:
+        for entry in entries:
+            rows.journal.append(row_of(org_id, entry))
+            if isinstance(entry, UsageRecorded):
+                rows.known.append((org_id, entry.command.digest, entry.seq))
+            elif isinstance(entry, UsageCorrected):
+                rows.known.append((org_id, entry.digest, entry.seq))
+    rows.known.sort()
+    return rows
+
+
+async def append(connection: AsyncConnection, rows: Rows) -> None:
+    """Appends entries and the identities they make known. The primary keys refuse a second writer."""
+    await insert_rows(connection, journal, rows.journal)
+    await insert_rows(connection, known_ids, rows.known)
+
+
+async def known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> dict[int, dict[bytes, int]]:
+    """Which of these identities, by org, the journals hold already, and as which entry; orgs without any are left out."""
+    found: dict[int, dict[bytes, int]] = {}
+    for org_id, digest, seq in await select_known(connection, wanted):
+        found.setdefault(org_id, {})[digest] = seq
     return found
 
 

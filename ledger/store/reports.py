@@ -176,7 +176,7 @@ async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str
     books = await books_about(connection, head, [], scopes)
     windows = {period: window_at(period, at_us, head.zone) for period in periods}
     wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
-    await projections.load_sums(connection, head.org_id, books, wanted)
+    await projections.load_sums(connection, [(head.org_id, books, wanted)])
     return [balance_json(books, scope, windows[period]) for scope in scopes for period in periods]
 
 

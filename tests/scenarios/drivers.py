@@ -119,7 +119,7 @@ class StoreDriver:
         org_id, books = await self.books()
         async with self.database.reader.begin() as connection:
             wanted = [SumKey(part, period, start) for part in books.parts(scope)]
-            await projections.load_sums(connection, org_id, books, wanted)
+            await projections.load_sums(connection, [(org_id, books, wanted)])
         return books.used(scope, period, start)
 
     async def state(self, key: str) -> str:
