@@ -27,26 +27,36 @@ from .wire.messages import Message, messages_of
 MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
 
+Kept = dict[str, tuple[int, Books]]  # by org: its id, and its books
+Chunk = dict[str, list[tuple[int, Command]]]  # by org: commands, each with its place in the batch
+Wanted = list[tuple[int, Books, set[SumKey]]]
+
+
 class Shelf:
     """The books that this process keeps between batches. The seq under the lock says whether they are still true."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self._books: dict[str, Books] = {}
+        self._kept: Kept = {}
 
-    def take(self, org: str, seq: int) -> Books | None:
-        """An org's books, if they are as of `seq`. They are off the shelf until they are put back."""
-        books = self._books.pop(org, None)
-        return books if books is not None and books.seq == seq else None
+    def take(self, org: str, seq: int | None = None) -> tuple[int, Books] | None:
+        """An org's id and books, if they are as of `seq` (None: whatever they are of). They are off the shelf until they
+        are put back."""
+        kept = self._kept.pop(org, None)
+        return kept if kept is not None and seq in (None, kept[1].seq) else None
 
-    def put(self, shelf: Sequence[Books]) -> None:
-        """Puts books back that are committed; the longest unused go where memory runs out."""
-        self._books.update((books.org, books) for books in shelf)
-        total = sum(len(books.sums) for books in self._books.values())
-        for org in list(self._books):
+    def put(self, kept: Kept) -> None:
+        """Puts books back; the longest unused go where memory runs out."""
+        self._kept.update(kept)
+        total = sum(len(books.sums) for _, books in self._kept.values())
+        for org in list(self._kept):
             if total <= MOST_SUMS:
                 break
-            total -= len(self._books.pop(org).sums)
+            total -= len(self._kept.pop(org)[1].sums)
+
+    def clear(self) -> None:
+        """Forgets all books."""
+        self._kept.clear()
 
 
 class Booked(msgspec.Struct):
@@ -80,26 +90,22 @@ async def record(
             await lock_orgs(connection, names)
             heads = await projections.heads(connection, names, open_new=not declared_only)
             wanted = await _turn_away(connection, heads, commands, booked, now_us) if declared_only else commands
-            kept = await _load(connection, shelf, heads)
+            kept = await load(connection, shelf, heads)
             for chunk in _rounds(wanted, list(kept)):
                 await _book(connection, kept, chunk, now_us, booked)
             if rehearse:
                 await transaction.rollback()
                 return booked
-        shelf.put([books for _, books in kept.values()])
+        shelf.put(kept)
     return booked
 
 
-Kept = dict[str, tuple[int, Books]]
-Chunk = dict[str, list[tuple[int, Command]]]
-
-
-async def _load(connection: AsyncConnection, shelf: Shelf, heads: dict[str, tuple[int, int]]) -> Kept:
+async def load(connection: AsyncConnection, shelf: Shelf, heads: dict[str, tuple[int, int]]) -> Kept:
     """The books of every org of the batch: from the shelf where the seq says that they are true, else as committed."""
-    kept = {org: (org_id, shelf.take(org, seq)) for org, (org_id, seq) in heads.items()}
-    cold = {org: org_id for org, (org_id, books) in kept.items() if books is None}
+    kept = {org: found for org, (_, seq) in heads.items() if (found := shelf.take(org, seq)) is not None}
+    cold = {org: org_id for org, (org_id, _) in heads.items() if org not in kept}
     loaded = await projections.load(connection, cold) if cold else {}
-    return {org: (org_id, books or loaded[org]) for org, (org_id, books) in kept.items()}
+    return {org: kept.get(org) or (org_id, loaded[org]) for org, (org_id, _) in heads.items()}
 
 
 def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator[Chunk]:
@@ -121,17 +127,18 @@ def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator
 
 async def _book(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int, booked: Booked) -> None:
     """Steps 2 to 5 for one run of each org."""
-    found = await find(connection, kept, chunk, now_us)
+    found, wanted = await find(connection, kept, chunk, now_us)
+    await projections.load_sums(connection, wanted)
     effect = decide(kept, chunk, found, now_us, booked)
     await append(connection, effect)
     await save(connection, effect)
 
 
-async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int) -> dict[str, Found]:
-    """Step 2, the rest of it: what the journal holds for these commands, and the sums that they need."""
+async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int) -> tuple[dict[str, Found], Wanted]:
+    """Step 2, the rest of it: what the journal holds for these commands, and the sums that must be loaded for them."""
     digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, RecordUsage | CorrectUsage)] for org, run in chunk.items()}
     known = await journal.known(connection, {org_id: mine for org_id, mine in digests.items() if mine})
-    wanted: list[tuple[int, Books, set[SumKey]]] = []
+    wanted: Wanted = []
     found: dict[str, Found] = {}
     for org, run in chunk.items():
         org_id, books = kept[org]
@@ -148,8 +155,7 @@ async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: in
             scopes, zone = missing.hours
             hour = window_at(Period.HOUR, max(now_us, books.recorded_us), zone)
             mine.openings = await journal.used_since(connection, org_id, org, scopes, hour.start_us, zone, AHEAD_US)
-    await projections.load_sums(connection, wanted)
-    return found
+    return found, wanted
 
 
 class Effect(msgspec.Struct):

@@ -1,6 +1,6 @@
 """Owns what a running ledger has at hand: its database, its clock, and `record` for whoever has commands.
 
-Commands that arrive while a transaction is under way are booked together in the next one, in the order they came.
+Commands that arrive while batches are under way are booked together in the next one, in the order they came.
 """
 
 import asyncio
@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from .core.commands import Command, Result
 from .core.rates import Card
 from .metrics import Metrics
+from .pipeline import Pipeline
 from .record import Booked, Shelf, record
 from .store import rates
 from .store.dialect import Database
 
 Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
+_Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]]]
 MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
+MOST_AHEAD = 3  # batches under way: one written, one decided, one waiting its turn
 
 
 def system_clock() -> int:
@@ -37,11 +40,13 @@ class Service:
         self.clock = clock
         self.declared_only = declared_only
         self.news = asyncio.Event()
-        self._shelf = Shelf()
         self._card = Card(0, ())
         self._card_until = 0.0
-        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Result]]]] = []
+        self._pipeline = Pipeline(database)
+        self._waiting: list[_Waiting] = []
+        self._ahead = asyncio.Semaphore(MOST_AHEAD)
         self._drain: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def record(self, commands: Sequence[Command]) -> list[Result]:
         """Books commands; a result per command, durable when it returns. Raises what the database raises."""
@@ -72,32 +77,40 @@ class Service:
         self._tell(await self._record((), orgs))
 
     async def _book_waiting(self) -> None:
+        """Hands what waits to the pipeline, a few batches ahead of the one that is being written."""
         while self._waiting:
+            await self._ahead.acquire()
             taken, size = 0, 0
             while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= MOST_TOGETHER):
                 size += len(self._waiting[taken][0])
                 taken += 1
             together, self._waiting = self._waiting[:taken], self._waiting[taken:]
-            commands = [command for batch, _ in together for command in batch]
-            try:
-                booked = await self._record(commands)
-            except Exception as error:
-                for _, answer in together:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            at = 0
-            for batch, answer in together:
-                if not answer.done():  # its caller may have gone away; what it sent is booked all the same
-                    answer.set_result(booked.results[at : at + len(batch)])
-                at += len(batch)
-            self._tell(booked)
+            task = asyncio.create_task(self._book(together))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _book(self, together: list[_Waiting]) -> None:
+        try:
+            booked = await self._record([command for commands, _ in together for command in commands])
+        except Exception as error:
+            for _, answer in together:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        finally:
+            self._ahead.release()
+        at = 0
+        for commands, answer in together:
+            if not answer.done():  # its caller may have gone away; what it sent is booked all the same
+                answer.set_result(booked.results[at : at + len(commands)])
+            at += len(commands)
+        self._tell(booked)
 
     async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = ()) -> Booked:
         if commands:
             (await self.card()).apply(commands)
         with self.metrics.batch_seconds.time():
-            return await record(self.database, self._shelf, commands, self.clock(), orgs=orgs, declared_only=self.declared_only)
+            return await self._pipeline.book(commands, self.clock(), orgs=orgs, declared_only=self.declared_only)
 
     def _tell(self, booked: Booked) -> None:
         self.metrics.count(booked)

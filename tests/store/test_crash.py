@@ -17,7 +17,7 @@ from ledger.store.replay import verify
 from tests.store.events import NOW_US, usage
 
 # The steps of the one transaction, by the functions that take them; the process dies before or after each.
-STEPS = ("ledger.record.lock_orgs", "ledger.record._load", "ledger.record.find", "ledger.record.execute", "ledger.store.journal.append",
+STEPS = ("ledger.record.lock_orgs", "ledger.record.load", "ledger.record.find", "ledger.record.execute", "ledger.store.journal.append",
          "ledger.store.outbox.put", "ledger.record.append", "ledger.record.save", "commit")  # fmt: skip
 CHILD = Path(__file__).with_name("dying_child.py")
 

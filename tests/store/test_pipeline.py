@@ -1,0 +1,108 @@
+"""The pipeline keeps `record`'s promise while batches overlap: whoever else writes, whatever fails (J1, J2, J5, C3)."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from sqlalchemy import event
+
+from ledger.core.caps import Action, Rule
+from ledger.core.commands import RecordUsage, SetCap, Status
+from ledger.core.money import USD, Nanos
+from ledger.core.window import Period
+from ledger.pipeline import Pipeline
+from ledger.record import Shelf, record
+from ledger.store import reports
+from ledger.store.dialect import Database, connect
+from ledger.store.replay import verify
+from tests.store.events import NOW_US, usage
+
+ORGS = ("acme", "globex", "initech")
+
+
+def cap(org: str, dollars: int) -> SetCap:
+    rule = Rule(period=Period.DAY, limit=Nanos(dollars * USD), action=Action.PAUSE, thresholds=(50,))
+    return SetCap(org=org, by="will", cap="day", scope="key:k0", rule=rule)
+
+
+def batches(seed: int, count: int = 24, size: int = 40) -> list[list[RecordUsage]]:
+    """Batches over all orgs; a tenth of the events come again, in the same batch or a later one."""
+    draw = random.Random(seed)
+    made: list[list[RecordUsage]] = []
+    sent: list[RecordUsage] = []
+    for n in range(count):
+        fresh = [usage(f"{seed}-{n}-{m}", 1, key=f"k{draw.randrange(5)}", org=draw.choice(ORGS)) for m in range(size)]
+        again = draw.sample(sent, min(len(sent), size // 10)) + fresh[:2]
+        sent += fresh
+        made.append(fresh + again)
+    return made
+
+
+async def check(database: Database, sent: list[RecordUsage]) -> None:
+    """Every event counted once, the journal whole, no breach twice."""
+    once = {command.digest: command for command in sent}.values()
+    for org in ORGS:
+        async with database.snapshot() as connection:
+            head = await reports.head(connection, org)
+            assert head is not None
+            assert await verify(connection, head.org_id, org, lambda _: None) is None
+            (balance,) = await reports.balances(connection, head, ["org"], [Period.DAY], NOW_US)
+            breaches = await reports.breaches(connection, head)
+        assert balance["requests"] == sum(command.usage.org == org for command in once)
+        assert len(breaches) == 1
+
+
+async def test_batches_that_overlap_are_booked_once_and_in_order(database: Database) -> None:
+    pipeline, work = Pipeline(database), batches(1)
+    await asyncio.gather(*(pipeline.book([cap(org, 20)], NOW_US) for org in ORGS))
+    booked = await asyncio.gather(*(pipeline.book(batch, NOW_US) for batch in work))
+    statuses = Counter(result.status for one in booked for result in one.results)
+    assert statuses == {Status.RECORDED: 24 * 40, Status.DUPLICATE: 23 * 4 + 24 * 2}
+    await check(database, [command for batch in work for command in batch])
+
+
+async def test_two_writers_of_the_same_orgs_never_lose_or_double_anything(database: Database, database_url: str) -> None:
+    """C3: found once across all replicas; a batch decided on books that another moved is decided again."""
+    other = connect(database_url)
+    pipelines, shelf = (Pipeline(database), Pipeline(other)), Shelf()
+    await asyncio.gather(*(pipelines[0].book([cap(org, 20)], NOW_US) for org in ORGS))
+    work = [batches(seed) for seed in (2, 3)]
+    shared = batches(4, count=6)
+    await asyncio.gather(
+        *(pipeline.book(batch, NOW_US) for pipeline, mine in zip(pipelines, work, strict=True) for batch in [*mine, *shared]),
+        *(record(database, shelf, [cap(org, 21)], NOW_US) for org in ORGS),
+    )
+    await other.close()
+    await check(database, [command for mine in (*work, shared) for batch in mine for command in batch])
+
+
+async def test_a_write_that_fails_is_told_to_its_caller_and_hurts_nobody_else(database: Database) -> None:
+    pipeline, work = Pipeline(database), batches(5)
+    await asyncio.gather(*(pipeline.book([cap(org, 20)], NOW_US) for org in ORGS))
+    commits = 0
+
+    def fail(_: object) -> None:
+        nonlocal commits
+        commits += 1
+        if commits % 5 == 0:
+            raise ConnectionError("the database went away at commit")
+
+    event.listen(database.writer.sync_engine, "commit", fail)
+    answers = await asyncio.gather(*(pipeline.book(batch, NOW_US) for batch in work), return_exceptions=True)
+    event.remove(database.writer.sync_engine, "commit", fail)
+    failed = [batch for batch, answer in zip(work, answers, strict=True) if isinstance(answer, BaseException)]
+    assert failed
+    await asyncio.gather(*(pipeline.book(batch, NOW_US) for batch in failed))  # their senders try again
+    await check(database, [command for batch in work for command in batch])
+
+
+@pytest.mark.parametrize("ahead_us", [0, 6 * 60 * 1_000_000])
+async def test_what_is_too_early_is_parked_beside_what_is_booked(database: Database, ahead_us: int) -> None:
+    """W3: parked events are kept, and can be sent again."""
+    pipeline = Pipeline(database)
+    late = usage("late", 1, time_us=NOW_US + ahead_us)
+    booked = await pipeline.book([usage("now", 1), late], NOW_US)
+    assert booked.results[1].status is (Status.PARKED if ahead_us else Status.RECORDED)
+    again = await pipeline.book([late], NOW_US + ahead_us)
+    assert again.results[0].status is (Status.RECORDED if ahead_us else Status.DUPLICATE)
