@@ -11,10 +11,12 @@ from .gateways.gateway import Gateway
 from .pricing import Pricer
 from .pulse import pulse_once
 from .relay import relay_once
+from .rollup import rollup_once
 from .service import Service
 
 IDLE_S = 0.25
 PRICING_IDLE_S = 5.0
+ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 LONGEST_WAIT_S = 5.0
 
 log = structlog.get_logger()
@@ -33,6 +35,7 @@ async def run(service: Service, gateway: Gateway | None) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_loop("pulse", lambda: pulse_once(service), asyncio.Event()))
         group.create_task(_loop("relay", relay, service.news))
+        group.create_task(_loop("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
         if gateway is not None:
             group.create_task(_loop("agent", lambda: agent_once(service, gateway), accepted))
         group.create_task(_loop("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
@@ -48,7 +51,7 @@ async def _loop(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Eve
             wait_s = idle_s
         except Exception as error:
             log.warning("loop_failed", loop=name, error=type(error).__name__, why=str(error)[:300], again_in_s=wait_s)
-            found, wait_s = 0, min(wait_s * 2, LONGEST_WAIT_S)
+            found, wait_s = 0, min(wait_s * 2, max(idle_s, LONGEST_WAIT_S))
         if not found:
             try:
                 await asyncio.wait_for(wake.wait(), wait_s)

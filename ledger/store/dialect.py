@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, event, func, select, text
+from sqlalchemy import Select, Table, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -250,6 +250,15 @@ def _upsert_sql(table: Table, source: str) -> str:
     news = ",".join(f'"{name}"=excluded."{name}"' for name in names if name not in key)
     then = f"UPDATE SET {news}" if news else "NOTHING"
     return f"INSERT INTO {table.name} ({_columns(names)}) {source} ON CONFLICT ({_columns(key)}) DO {then}"
+
+
+async def add_rows(connection: AsyncConnection, table: Table, rows: Select[Any]) -> None:
+    """Adds what a query finds, in the table's column order, to the rows that are there: its numbers to theirs."""
+    make = postgresql.insert if is_postgres(connection) else sqlite.insert
+    query = make(table).from_select([column.name for column in table.columns], rows)
+    sums = [column.name for column in table.columns if not column.primary_key]
+    added = {name: table.c[name] + query.excluded[name] for name in sums}
+    await connection.execute(query.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added))
 
 
 def chunks(values: Iterable[Any], size: int = MOST_VALUES) -> Iterable[list[Any]]:

@@ -16,7 +16,7 @@ from ..wire.journal import decode_fact, encode_fact
 from .dialect import chunks, insert_rows, select_known
 from .tables import journal, known_ids
 
-USAGE = "UsageRecorded"
+USAGE, SHARED = "UsageRecorded", "ShareBooked"
 PAGE = 5_000
 _COLUMNS = [str(column.name) for column in journal.columns]
 _encode, _decode_tags = msgspec.json.encode, msgspec.json.Decoder(dict[str, str]).decode

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core.books import Books, SumKey
+from ..core.books import ORG, Books, SumKey
 from ..core.caps import Sum, total
 from ..core.fold import fold
 from ..core.window import Period, date_of
 from . import books as projections
-from . import journal
+from . import journal, rollup
 from . import tables as t
 
 Progress = Callable[[int], None]
@@ -40,6 +40,7 @@ async def replay(connection: AsyncConnection, org_id: int, org: str, progress: P
     for table in t.PROJECTIONS:
         await connection.execute(delete(table).where(table.c.org_id == org_id))
     await projections.save(connection, [(org_id, books)], books.recorded_us)
+    await rollup.forget(connection, org_id)
     return books
 
 
@@ -58,7 +59,8 @@ async def verify(connection: AsyncConnection, org_id: int, org: str, progress: P
             saved.sums[SumKey(row[1], period, row[2])] = Sum(*row[3:])
     differences = (f"org {org}: {what}" for what in (*_differences(right, saved), *_parts(saved)))
     closed = await _closed(connection, org_id, right)
-    return next(differences, closed and f"org {org}: {closed}")
+    differing = closed or await _rolled(connection, org_id, right)
+    return next(differences, differing and f"org {org}: {differing}")
 
 
 def _differences(right: Books, saved: Books) -> Iterator[str]:
@@ -87,6 +89,16 @@ def _parts(saved: Books) -> Iterator[str]:
         for kind in ("workspace", "key"):
             if (parts := total(by_day[day, kind])) != whole:
                 yield f"day {date_of(day)}: the org's {whole} is not the sum of its {kind}s, {parts}"
+
+
+async def _rolled(connection: AsyncConnection, org_id: int, right: Books) -> str | None:
+    """Whether what reports read says the same of every day as the journal (M7)."""
+    sums = await rollup.by_day(connection, org_id, right.zone, right.seq)
+    days = {key.start: part for key, part in right.sums.items() if key.scope == ORG and key.period is Period.DAY}
+    for day in sorted({*sums, *days}):
+        if (found := sums.get(day, Sum())) != (due := days.get(day, Sum())):
+            return f"the rollup's {date_of(day)}: {found}, the journal says {due}"
+    return None
 
 
 async def _closed(connection: AsyncConnection, org_id: int, right: Books) -> str | None:

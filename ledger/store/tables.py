@@ -156,6 +156,17 @@ labels = _table(
 
 PROJECTIONS = (workspaces, keys, credentials, confirmations, caps, guardrails, connections, breaches, spoken, waits, labels, days, hours)
 
+rollup = _table(
+    "rollup",
+    _big("org_id"), _big("day"), _text("workspace"), _text("key"), _text("model"), _text("provider"), _text("preset"),
+    _text("preset_version"), _text("member"), _text("charge"),
+    *_sums(), _big("cached_input_tokens"), _big("cache_write_tokens"), _big("reasoning_tokens"),
+    key=("org_id", "day", "workspace", "key", "model", "provider", "preset", "preset_version", "member", "charge"),
+    rowid=False,
+)  # fmt: skip
+
+rolled = _table("rolled", _big("org_id"), _big("seq"), key=("org_id",))
+
 outbox = _table(
     "outbox",
     _big("org_id"), _big("seq"), _text("topic"), _text("key"), _text("payload"),

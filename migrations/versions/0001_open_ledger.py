@@ -338,6 +338,42 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "rolled",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("seq", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", name=op.f("pk_rolled")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
+        "rollup",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("day", big(), nullable=False),
+        sa.Column("workspace", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("preset", sa.Text(), nullable=False),
+        sa.Column("preset_version", sa.Text(), nullable=False),
+        sa.Column("member", sa.Text(), nullable=False),
+        sa.Column("charge", sa.Text(), nullable=False),
+        sa.Column("spent", big(), nullable=False),
+        sa.Column("byok", big(), nullable=False),
+        sa.Column("unpriced", big(), nullable=False),
+        sa.Column("requests", big(), nullable=False),
+        sa.Column("input_tokens", big(), nullable=False),
+        sa.Column("output_tokens", big(), nullable=False),
+        sa.Column("cached_input_tokens", big(), nullable=False),
+        sa.Column("cache_write_tokens", big(), nullable=False),
+        sa.Column("reasoning_tokens", big(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "org_id", "day", "workspace", "key", "model", "provider", "preset", "preset_version", "member", "charge",
+            name=op.f("pk_rollup"),
+        ),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )  # fmt: skip
+    op.create_table(
         "spoken",
         sa.Column("org_id", big(), nullable=False),
         sa.Column("cap_id", sa.Text(), nullable=False),
@@ -387,6 +423,8 @@ def downgrade() -> None:
     op.drop_table("spoken")
     op.drop_table("rates")
     op.drop_table("rate_cards")
+    op.drop_table("rollup")
+    op.drop_table("rolled")
     op.drop_table("parked")
     op.drop_table("outbox")
     with op.batch_alter_table("orgs", schema=None) as batch_op:

@@ -1,0 +1,155 @@
+"""Owns the lines that reports add up, in one shape wherever they come from: the rollup by day, or the journal itself.
+
+A line has the booked day (W4), a quarter of an hour where time is asked for, every dimension as text (empty: none) and sums.
+A correction is a line of the call that it corrects, with its own money (J3); a part of a shared cost has no key.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.questions import ROLLED, Charge, Dimension, Kind
+from ..core.window import SECOND_US, Period, day_at, day_start_us, first_day, next_first_day
+from . import journal
+from . import tables as t
+from .sql import json_text
+
+SUMS = (
+    "spent",
+    "byok",
+    "unpriced",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+QUARTER_US = 15 * 60 * SECOND_US  # every zone's offset and clock change since 2000 is a multiple of it
+J = t.journal.c
+_Column = ColumnElement[Any]
+
+
+class Span(NamedTuple):
+    """Entries of one org after a seq, up to another; recorded between two moments, of which `zone` says the months."""
+
+    org_id: int
+    after: int
+    until: int
+    first_us: int
+    last_us: int
+    zone: str
+
+
+class Range(NamedTuple):
+    """Half-open: days, or instants where `timed`."""
+
+    start: int
+    end: int
+    timed: bool
+
+
+async def span(connection: AsyncConnection, org_id: int, zone: str, after: int, until: int) -> Span:
+    """The span of entries after a seq up to another."""
+    query = select(func.min(J.recorded_us), func.max(J.recorded_us)).where(J.org_id == org_id, J.seq.in_((after + 1, until)))
+    first_us, last_us = (await connection.execute(query)).one()
+    return Span(org_id, after, until, first_us or 0, last_us or 0, zone)
+
+
+def rolled_lines(org_id: int, kinds: Iterable[Kind], within: Range | None) -> Any:
+    """Lines of the rollup."""
+    r = t.rollup.c
+    columns = [r[kind.value] for kind in kinds]
+    query = select(r.day, *columns, *(r[name] for name in SUMS)).where(r.org_id == org_id)
+    return query if within is None else query.where(r.day >= within.start, r.day < within.end)
+
+
+def journal_lines(of: Span, dimensions: Sequence[Dimension], within: Range | None, *, times: bool = False) -> tuple[Any, Any]:
+    """Lines of a span of the journal, of calls and of corrections; `times`: with the quarter of an hour that each call ended in."""
+    mine = and_(J.org_id == of.org_id, J.seq > of.after, J.seq <= of.until)
+    shared = J.kind == journal.SHARED
+    usage = select(
+        J.day,
+        *([_quarter(J.time_us)] if times else []),
+        *(_value(one, J, _charge(of, shared)) for one in dimensions),
+        func.coalesce(J.cost, 0).label("spent"),
+        case((J.byok, func.coalesce(J.upstream, 0)), else_=0).label("byok"),
+        case((J.cost.is_(None), 1), else_=0).label("unpriced"),
+        case((shared, 0), else_=1).label("requests"),
+        *(func.coalesce(J[name], 0).label(name) for name in SUMS[4:]),
+    ).where(mine, J.kind.in_((journal.USAGE, journal.SHARED)))
+    first = t.journal.alias("first")
+    fixes = select(
+        J.day,
+        *([_quarter(first.c.time_us)] if times else []),
+        *(_value(one, first.c, literal(Charge.CORRECTION.value)) for one in dimensions),
+        J.cost.label("spent"),
+        literal(0).label("byok"),
+        cast(json_text(J.data, "unpriced"), BigInteger).label("unpriced"),
+        literal(0).label("requests"),
+        *(literal(0).label(name) for name in SUMS[4:]),
+    )
+    fixes = fixes.join(first, and_(first.c.org_id == J.org_id, first.c.seq == J.corrects)).where(mine, J.corrects.is_not(None))
+    if within is not None:
+        usage, fixes = usage.where(*_inside(J.day, J.time_us, within)), fixes.where(*_inside(J.day, first.c.time_us, within))
+    return usage, fixes
+
+
+def _quarter(time_us: _Column) -> _Column:
+    return time_us.op("/")(QUARTER_US).label("quarter")
+
+
+def _inside(day: _Column, time_us: _Column, within: Range) -> tuple[_Column, _Column]:
+    at = time_us if within.timed else day
+    return at >= within.start, at < within.end
+
+
+def _value(one: Dimension, row: Any, charge: _Column) -> _Column:
+    """A dimension of a row of the journal, as text."""
+    if one.kind is Kind.CHARGE:
+        found = charge
+    elif one.kind is Kind.TAG:
+        found = func.coalesce(json_text(row.tags, one.name), "")
+    elif one.kind is Kind.PRESET_VERSION:
+        found = func.coalesce(cast(row.preset_version, Text), "")
+    else:
+        found = func.coalesce(row[one.kind.value], "")
+    return found.label(name_of(one))
+
+
+def name_of(one: Dimension) -> str:
+    """What the column of a dimension is called inside a query; names may be longer than a database's identifiers."""
+    return f"{one.kind}_{blake2b(one.name.encode(), digest_size=8).hexdigest()}" if one.name else one.kind.value
+
+
+def _charge(of: Span, shared: _Column) -> _Column:
+    """Usage is late where the month of its day was over when it was recorded."""
+    ended = [(J.recorded_us >= end_us, J.day < first) for end_us, first in reversed(_months(of))]
+    before = J.day < _month_at(of.first_us, of.zone)
+    late = case(*ended, else_=before) if ended else before
+    return case((shared, Charge.SHARED.value), (late, Charge.LATE.value), else_=Charge.USAGE.value)
+
+
+def _month_at(us: int, zone: str) -> int:
+    return first_day(Period.MONTH, day_at(us, zone))
+
+
+def _months(of: Span) -> list[tuple[int, int]]:
+    """The months that began while a span was recorded: the instant, and the number of the first day."""
+    first, found = next_first_day(Period.MONTH, _month_at(of.first_us, of.zone)), []
+    while (start_us := day_start_us(first, of.zone)) <= of.last_us:
+        found.append((start_us, first))
+        first = next_first_day(Period.MONTH, first)
+    return found
+
+
+def rollup_rows(of: Span) -> Any:
+    """What a span adds to the rollup, in its column order."""
+    dimensions = [Dimension(kind) for kind in ROLLED]
+    lines = union_all(*journal_lines(of, dimensions, None)).subquery("lines").c
+    keys = [lines[str(column.name)] for column in t.rollup.columns if column.primary_key and column.name != "org_id"]
+    sums = [cast(func.sum(lines[str(column.name)]), BigInteger) for column in t.rollup.columns if not column.primary_key]
+    return select(literal(of.org_id, BigInteger), *keys, *sums).group_by(*keys)
