@@ -20,7 +20,9 @@ import uvicorn
 from benchmarks.events import KEYS, ORG, bodies, caps, events
 from benchmarks.figures import Figure
 from examples.gateway import Gateway, GatewayKey, Reporter, build_app
-from ledger.core.commands import Command, SetKey
+from ledger.core.commands import Command, SetConnection, SetKey
+from ledger.core.connections import Connection
+from ledger.core.connections import Gateway as Kind
 from ledger.metrics import Metrics
 from ledger.record import Shelf, record
 from ledger.service import Service, system_clock
@@ -139,8 +141,9 @@ async def _latency(seed: int, seconds: int, rate: int) -> float:
         gateway = Gateway(keys, reporter, TOKEN, system_clock)
         server = uvicorn.Server(uvicorn.Config(build_app(gateway), "127.0.0.1", gateway_port, log_level="error", access_log=False))
         task = asyncio.create_task(server.serve())
-        await prepare(path, [*caps(), *_victim_cap(victims)])
-        with serving(path, LEDGER_GATEWAY_URL=f"http://127.0.0.1:{gateway_port}", LEDGER_GATEWAY_TOKEN=TOKEN) as (address, _):
+        way = Connection(connection_id="gateway", gateway=Kind.HTTP, address=f"http://127.0.0.1:{gateway_port}", token="env:GATEWAY_TOKEN")
+        await prepare(path, [*caps(), *_victim_cap(victims), SetConnection(org=ORG, by="bench", connection=way)])
+        with serving(path, GATEWAY_TOKEN=TOKEN) as (address, _):
             async with httpx.AsyncClient(base_url=address, timeout=60) as client:
                 load = asyncio.create_task(_load(client, seed, seconds, rate))
                 waits = await asyncio.gather(*(_cross(client, gateway, name, 0.5 + n / 10) for n, name in enumerate(victims)))

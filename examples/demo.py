@@ -7,6 +7,7 @@ obeys the ledger's key commands. Only the clock is fast, until the show is over;
 import argparse
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import time
@@ -23,6 +24,9 @@ from examples.gateway import Gateway, GatewayKey, Reporter, build_app
 from examples.watch import Watch
 from ledger.cli.policy import read_policies
 from ledger.cli.serve import Running, configure_logs, running
+from ledger.core.commands import SetConnection
+from ledger.core.connections import Connection
+from ledger.core.connections import Gateway as Kind
 from ledger.settings import Settings
 
 DAY_US = 86_400_000_000
@@ -30,6 +34,7 @@ BEFORE_MIDNIGHT_US = 2_700_000_000
 LOOP_FROM_US, LOOP_EVERY_US, LOOP_CALLS = 900_000_000, 3_000_000, 660
 AFTER_US = 60_000_000
 IN_FLIGHT = 64
+GATEWAY_TOKEN = "DEMO_GATEWAY_TOKEN"
 
 
 class FastClock:
@@ -139,15 +144,14 @@ async def staged(listen: str, gateway_port: int, database: Path, speed: float) -
         old.unlink()
     clock, token, gateway_token = FastClock(speed), f"ldg_{secrets.token_urlsafe(32)}", secrets.token_urlsafe(16)
     gateway_url = f"http://127.0.0.1:{gateway_port}"
-    settings = Settings(
-        database_url=f"sqlite:///{database}", listen=listen, metrics_port=0, admin_token=token, gateway_url=gateway_url,
-        gateway_token=gateway_token,
-    )  # fmt: skip
+    os.environ[GATEWAY_TOKEN] = gateway_token  # the ledger is told where it lies, never what it is
+    settings = Settings(database_url=f"sqlite:///{database}", listen=listen, metrics_port=0, admin_token=token)
     keys = {agent.secret: GatewayKey(ORG, agent.workspace, agent.name) for agent in fleet()}
     gateway = Gateway(keys, Reporter(f"http://{listen}", token), gateway_token, clock)
     async with running(settings, clock) as ledger, _serving(gateway, gateway_port):
         policy = read_policies((Path(__file__).parent / "policy.yaml").read_text(), "demo")[0]
-        await ledger.service.record(policy.orders((), (), (), prune=False))
+        way = Connection(connection_id="gateway", gateway=Kind.HTTP, address=gateway_url, token=f"env:{GATEWAY_TOKEN}")
+        await ledger.service.record([*policy.orders((), (), (), prune=False), SetConnection(org=ORG, by="demo", connection=way)])
         async with (
             httpx.AsyncClient(base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}) as client,
             httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=IN_FLIGHT)) as agents,

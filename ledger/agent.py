@@ -1,106 +1,234 @@
-"""Owns the carrying out of key commands at a gateway: attempted until confirmed, superseded, or given up loudly (K3).
+"""Owns the carrying out of key commands at gateways: attempted until confirmed, superseded, or given up loudly (K3).
 
 The attempt is stored before the call, so that a crash leaves "unknown", never "not tried". A person's decision at the
 gateway outlives ours (K2): we resume only what we paused, which the gateway's own change mark tells; while an attempt's
-outcome is unknown, nothing is concluded about people. Nothing calls a gateway inside a transaction.
+outcome is unknown, nothing is concluded about people. Nothing calls a gateway inside a transaction; attempts are claimed,
+and their outcomes stored, many at once. A gateway that is down or asks to be left alone holds up nobody else (K5).
 """
 
 import asyncio
-from typing import NamedTuple
+import random
+from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 
-from .core.commands import ConfirmCommand
+from .core.commands import ConfirmCommand, Status
+from .core.connections import Connection
 from .core.keys import State
-from .gateways.gateway import Gateway, GatewayKey, GatewayRefused, GatewayUnavailable
+from .gateways.gateway import Gateway, GatewayRefused, GatewayUnavailable
 from .service import Service
-from .store import outbox
-from .store.outbox import DueCommand
+from .store import inbox
+from .store.dialect import claim
+from .store.inbox import DueCommand, Lane, Outcome
 
-MOST_AT_ONCE = 32
+MOST_AT_ONCE, MOST_IN_LANE = 512, 64
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
+LEASE_US = 30_000_000  # longer than any call may take
+FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while
+DRAIN_S = 2.0
 AGENT = "key agent"
 
 log = structlog.get_logger()
 
 
-class Done(NamedTuple):
-    """What an attempt came to. `ours` false: the key is as a person at the gateway left it, and stays so."""
+class Done(msgspec.Struct, frozen=True):
+    """What an attempt found or left. `state`: what the gateway has now. `delivery`: what became of the command."""
 
-    key: GatewayKey
-    mark: str | None
-    ours: bool = True
-
-
-async def agent_once(service: Service, gateway: Gateway) -> int:
-    """Tries every command whose time has come; how many."""
-    async with service.database.reader.connect() as connection:
-        due = await outbox.due_commands(connection, service.clock(), MOST_AT_ONCE)
-    await asyncio.gather(*(attempt(service, gateway, command) for command in due))
-    return len(due)
-
-
-async def attempt(service: Service, gateway: Gateway, command: DueCommand) -> None:
-    """One try at one command: stored, made, and its outcome stored."""
-    now_us = service.clock()
-    tried = {"delivery": outbox.ATTEMPTED, "attempts": command.attempts + 1, "attempted_us": now_us}
-    wait_us = min(FIRST_WAIT_US * 2**command.attempts, LONGEST_WAIT_US)
-    if not await _mark(service, command, **tried, next_us=now_us + wait_us):
-        return
-    try:
-        done = await act(gateway, command)
-    except GatewayUnavailable as error:
-        later_us = now_us + max(wait_us, int((error.retry_after_s or 0) * 1_000_000))
-        service.metrics.failures.labels("no").inc()
-        log.warning("key_command_failed", org=command.org, revision=command.revision, attempt=command.attempts + 1, why=str(error))
-        await _mark(service, command, next_us=later_us, error=str(error))
-    except GatewayRefused as error:
-        service.metrics.failures.labels("yes").inc()
-        log.error("key_command_given_up", org=command.org, revision=command.revision, why=str(error))
-        await _mark(service, command, delivery=outbox.FAILED, error=str(error))
-    else:
-        await _finish(service, command, done)
+    state: State | None
+    mark: str | None = None
+    delivery: str = inbox.CONFIRMED
+    why: str | None = None
 
 
 async def act(gateway: Gateway, command: DueCommand) -> Done:
-    """Brings a gateway's key to the state that is wanted, unless a person's decision there stands in the way."""
-    here = await gateway.read(command.org, command.credential)
+    """Brings a gateway's key to the state that is wanted, unless a person's decision there stands in the way (K2)."""
+    wanted = State(command.state)
+    try:
+        here = await gateway.read(command.org, command.credential)
+    except GatewayUnavailable as error:
+        error.harmless = True
+        raise
     if here is None:
-        raise GatewayRefused("the gateway does not know this key: link the name it uses as a credential of the key")
-    wanted, ours = State(command.state), command.unsure or here.mark == command.mark
-    if wanted is State.PAUSED:
-        if here.state == State.PAUSED and not ours:
-            return Done(here, None)  # a person paused it first; it is not ours to resume later
-        key = await gateway.pause(command.org, command.credential, command.revision)
-    elif wanted is State.REVOKED:
-        key = here if here.state == State.REVOKED else await gateway.revoke(command.org, command.credential, command.revision)
-    elif here.state == State.ACTIVE:
-        key = here
-    elif here.state == State.PAUSED and ours:
-        key = await gateway.resume(command.org, command.credential, command.revision)
-    else:
-        return Done(here, None, ours=False)
+        return _nowhere(command, wanted)
+    ours = command.unsure or (here.mark is not None and here.mark == command.mark)
+    if here.state == wanted and not (wanted is State.PAUSED and ours):
+        return Done(wanted)  # already so. A pause of somebody else is not ours to resume later
+    if here.state == State.REVOKED:
+        return Done(State.REVOKED, delivery=inbox.LEFT, why="it was revoked at the gateway")
+    if wanted is State.ACTIVE and not ours:
+        return Done(State.PAUSED, delivery=inbox.LEFT, why="left paused: somebody else did that at the gateway")
+    turn = {State.PAUSED: gateway.pause, State.ACTIVE: gateway.resume, State.REVOKED: gateway.revoke}[wanted]
+    key = await turn(command.org, command.credential, command.revision)
     if key.state != wanted:
         raise GatewayUnavailable(f"the gateway says {key.state} after it was told {wanted}")
-    return Done(key, key.mark if wanted is State.PAUSED else None)
+    return Done(wanted, key.mark if wanted is State.PAUSED else None)
 
 
-async def _finish(service: Service, command: DueCommand, done: Done) -> None:
-    now_us = service.clock()
-    if not done.ours:
-        why = f"left {done.key.state}: somebody else did that at the gateway"
-        log.warning("key_command_left", org=command.org, revision=command.revision, why=why)
-        await _mark(service, command, delivery=outbox.LEFT, error=why)
-        return
-    said = ConfirmCommand(
-        org=command.org, by=AGENT, key=command.key, credential=command.credential, revision=command.revision,
-        state=State(command.state), mark=done.mark,
-    )  # fmt: skip
-    await service.record([said])  # an entry first: crashing here, the next attempt finds it done (J1)
-    await _mark(service, command, delivery=outbox.CONFIRMED, confirmed_us=now_us, error=None)
-    service.metrics.confirm_seconds.observe((now_us - command.created_us) / 1_000_000)
+def _nowhere(command: DueCommand, wanted: State) -> Done:
+    """The gateway has no such key: revoked, if it had it before; else it never had, or not by this name."""
+    if wanted is State.REVOKED and (command.known or command.unsure):
+        return Done(State.REVOKED)
+    gone = "any more" if command.known else ""
+    why = f"the gateway does not know this key {gone}".rstrip() + ": link the name it uses as a credential of the key"
+    return Done(None, delivery=inbox.UNKNOWN, why=why)
 
 
-async def _mark(service: Service, command: DueCommand, **values: object) -> bool:
-    async with service.database.writer.begin() as connection:
-        return await outbox.mark_command(connection, command, **values)
+Ended = Done | GatewayUnavailable | GatewayRefused
+
+
+class _Way:
+    """One connection as this process uses it."""
+
+    def __init__(self, connection: Connection, gateway: Gateway) -> None:
+        self.seq = connection.seq
+        self.gateway = gateway
+        self.under_way = 0
+        self.failures = 0
+        self.quiet_us = 0
+
+    def failed(self, now_us: int, retry_after_s: float | None) -> None:
+        """After some failures in a row, or when it asks for it, a gateway is left alone for a while."""
+        if now_us >= self.quiet_us:
+            self.failures += 1
+            rounds = self.failures - FAILURES_IN_A_ROW
+            self.quiet_us = now_us + (wait_us(rounds) if rounds >= 0 else 0)
+        self.quiet_us = max(self.quiet_us, now_us + int((retry_after_s or 0) * 1_000_000))
+
+
+def wait_us(attempts: int) -> int:
+    """How long to wait after so many attempts: doubling up to a minute, and not all at the same moment."""
+    longest = min(FIRST_WAIT_US * 2 ** min(attempts, 20), LONGEST_WAIT_US)
+    return int(longest * random.uniform(0.5, 1.0))
+
+
+class Agent:
+    """Carries out key commands until it is closed. `wake` is set whenever an attempt has ended."""
+
+    def __init__(self, service: Service, open_gateway: Callable[[Connection], Gateway], wake: asyncio.Event) -> None:
+        self._service = service
+        self._open = open_gateway
+        self._wake = wake
+        self._ways: dict[Lane, _Way] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: list[tuple[DueCommand, Ended]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether attempts are under way, or have ended and are not stored yet."""
+        return bool(self._tasks or self._ended)
+
+    async def step(self) -> int:
+        """Stores what attempts came to, and begins those whose time has come; how many of both."""
+        return await self._note() + await self._begin()
+
+    async def close(self) -> None:
+        """Waits a moment for what is under way; what has not ended by then is tried again by whoever comes next."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_S)
+        for task in self._tasks:
+            task.cancel()
+        await self._note()
+        for way in self._ways.values():
+            await way.gateway.aclose()
+
+    async def _begin(self) -> int:
+        now_us, room = self._service.clock(), MOST_AT_ONCE - len(self._tasks)
+        shut = [lane for lane, way in self._ways.items() if way.under_way >= MOST_IN_LANE or way.quiet_us > now_us]
+        if room <= 0:
+            return 0
+        async with self._service.database.reader.connect() as connection:
+            if not await inbox.any_due(connection, now_us, shut):
+                return 0
+        async with self._service.database.writer.begin() as connection:
+            if not await claim(connection, "agent"):
+                return 0
+            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_IN_LANE), shut)
+            news = {command.lane for command in due if command.lane not in self._ways or self._ways[command.lane].seq != command.declared}
+            declared = await inbox.declared(connection, news)
+        for lane in news:
+            await self._declare(lane, declared.get(lane))
+        for command in due:
+            way = self._ways.get(command.lane)
+            task = asyncio.create_task(self._attempt(way, command))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return len(due)
+
+    async def _declare(self, lane: Lane, declared: Connection | None) -> None:
+        """Opens the way to a connection as it is declared now, or closes it where there is none any more."""
+        before = self._ways.pop(lane, None)
+        if before is not None:
+            await before.gateway.aclose()
+        if declared is not None and declared.outward:
+            self._ways[lane] = _Way(declared, self._open(declared))
+
+    async def _attempt(self, way: _Way | None, command: DueCommand) -> None:
+        outcome: Ended
+        if way is None:
+            self._end(command, GatewayRefused("the connection is not there any more, or takes no key commands"))
+            return
+        way.under_way += 1
+        try:
+            outcome = await act(way.gateway, command)
+            way.failures = 0
+        except GatewayUnavailable as error:
+            way.failed(self._service.clock(), error.retry_after_s)
+            outcome = error
+        except GatewayRefused as error:
+            outcome = error
+        finally:
+            way.under_way -= 1
+        self._end(command, outcome)
+
+    def _end(self, command: DueCommand, outcome: Ended) -> None:
+        self._ended.append((command, outcome))
+        self._wake.set()
+
+    async def _note(self) -> int:
+        """What a gateway says becomes an entry first: crashing after it, the next attempt finds it done (J1)."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return 0
+        try:
+            refused = await self._record(ended)
+            outcomes = [(command, self._outcome(command, outcome, refused.get(command))) for command, outcome in ended]
+            async with self._service.database.writer.begin() as connection:
+                await inbox.note(connection, outcomes)
+        except BaseException:
+            self._ended = [*ended, *self._ended]
+            raise
+        return len(ended)
+
+    async def _record(self, ended: Sequence[tuple[DueCommand, Ended]]) -> dict[DueCommand, str]:
+        """Books what gateways said; why, where it was not taken."""
+        said = [(command, done, done.state) for command, done in ended if isinstance(done, Done) and done.state is not None]
+        orders = [
+            ConfirmCommand(
+                org=command.org, by=AGENT, key=command.key, credential=command.credential, connection=command.connection,
+                revision=command.revision, state=state, mark=done.mark,
+            )
+            for command, done, state in said
+        ]  # fmt: skip
+        results = zip(said, await self._service.record(orders), strict=True)
+        return {command: result.detail or "" for (command, _, _), result in results if result.status is Status.REJECTED}
+
+    def _outcome(self, command: DueCommand, ended: Ended, refused: str | None) -> Outcome:
+        now_us, metrics = self._service.clock(), self._service.metrics
+        tried, before_us = command.attempts + 1, command.attempted_us
+        about = {"org": command.org, "connection": command.connection, "revision": command.revision, "attempt": tried}
+        if isinstance(ended, GatewayUnavailable):
+            metrics.failures.labels("no").inc()
+            log.warning("key_command_failed", **about, why=str(ended))
+            sent_us = before_us if ended.harmless else now_us
+            again_us = now_us + max(wait_us(tried), int((ended.retry_after_s or 0) * 1_000_000))
+            return Outcome(inbox.PENDING if sent_us is None else inbox.ATTEMPTED, tried, again_us, sent_us, None, str(ended))
+        if isinstance(ended, GatewayRefused) or refused is not None:
+            metrics.failures.labels("yes").inc()
+            log.error("key_command_given_up", **about, why=refused or str(ended))
+            return Outcome(inbox.FAILED, tried, now_us, before_us, None, refused or str(ended))
+        if ended.delivery != inbox.CONFIRMED:
+            log.warning(f"key_command_{ended.delivery}", **about, why=ended.why)
+            return Outcome(ended.delivery, tried, now_us, before_us, None, ended.why)
+        metrics.confirm_seconds.observe((now_us - command.created_us) / 1_000_000)
+        return Outcome(inbox.CONFIRMED, tried, now_us, now_us, now_us, None)

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from .agent import agent_once
+from .agent import Agent
+from .core.connections import Connection
 from .gateways.gateway import Gateway
 from .pricing import Pricer
 from .pulse import pulse_once
@@ -22,9 +23,10 @@ LONGEST_WAIT_S = 5.0
 log = structlog.get_logger()
 
 
-async def run(service: Service, gateway: Gateway | None) -> None:
-    """Runs until cancelled."""
+async def run(service: Service, open_gateway: Callable[[Connection], Gateway]) -> None:
+    """Runs until cancelled. `open_gateway` opens what is at the other end of a connection."""
     accepted = asyncio.Event()
+    agent = Agent(service, open_gateway, accepted)
 
     async def relay() -> int:
         handed = await relay_once(service)
@@ -32,13 +34,15 @@ async def run(service: Service, gateway: Gateway | None) -> None:
             accepted.set()
         return handed
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_loop("pulse", lambda: pulse_once(service), asyncio.Event()))
-        group.create_task(_loop("relay", relay, service.news))
-        group.create_task(_loop("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
-        if gateway is not None:
-            group.create_task(_loop("agent", lambda: agent_once(service, gateway), accepted))
-        group.create_task(_loop("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_loop("pulse", lambda: pulse_once(service), asyncio.Event()))
+            group.create_task(_loop("relay", relay, service.news))
+            group.create_task(_loop("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
+            group.create_task(_loop("agent", agent.step, accepted))
+            group.create_task(_loop("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
+    finally:
+        await agent.close()
 
 
 async def _loop(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event, idle_s: float = IDLE_S) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .core.batch import Found
 from .core.books import Books, SumKey
-from .core.commands import Command, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
+from .core.commands import Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
 from .core.entries import Entry, UsageRecorded
 from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
@@ -29,6 +29,7 @@ MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
 Kept = dict[str, tuple[int, Books]]  # by org: its id, and its books
 Chunk = dict[str, list[tuple[int, Command]]]  # by org: commands, each with its place in the batch
+_TOGETHER = (RecordUsage, ConfirmCommand)
 Wanted = list[tuple[int, Books, set[SumKey]]]
 
 
@@ -109,13 +110,14 @@ async def load(connection: AsyncConnection, shelf: Shelf, heads: dict[str, tuple
 
 
 def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator[Chunk]:
-    """Commands by org, cut into runs of usage and single orders: what an order changes decides what the next one needs."""
+    """Commands by org, cut into runs of usage, runs of confirmations, and single orders: what an order changes decides what
+    the next one needs; a confirmation needs nothing."""
     runs: dict[str, list[list[tuple[int, Command]]]] = {org: [] for org in orgs}
     for index, command in enumerate(commands):
         if command is None:
             continue
         mine = runs[org_of(command)]
-        if mine and isinstance(command, RecordUsage) and isinstance(mine[-1][-1][1], RecordUsage):
+        if mine and isinstance(command, _TOGETHER) and type(mine[-1][-1][1]) is type(command):
             mine[-1].append((index, command))
         else:
             mine.append([(index, command)])

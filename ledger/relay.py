@@ -5,11 +5,11 @@ One relay at a time, in (org, seq) order: revision 2 of a key never overtakes re
 """
 
 from .service import Service
-from .store import outbox
+from .store import inbox, outbox
 from .store.dialect import claim
 from .wire.messages import KEY_COMMANDS, parse_key_command
 
-MOST_MESSAGES = 500
+MOST_MESSAGES = 2_000
 
 
 async def relay_once(service: Service) -> int:
@@ -22,8 +22,7 @@ async def relay_once(service: Service) -> int:
         if not await claim(connection, "relay"):
             return 0
         rows = await outbox.take(connection, MOST_MESSAGES)
-        for row in rows:
-            if row.topic == KEY_COMMANDS:
-                await outbox.accept_command(connection, row.org_id, parse_key_command(row.payload), service.clock())
+        commands = [(row.org_id, parse_key_command(row.payload)) for row in rows if row.topic == KEY_COMMANDS]
+        await inbox.accept(connection, commands, service.clock())
         await outbox.drop(connection, rows)
     return len(rows)

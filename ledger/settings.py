@@ -30,8 +30,6 @@ class Settings(BaseModel):
     admin_token: str | None = Field(default=None, min_length=16, description="the first access token; used at the first start only")
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
     drift_percent: int = Field(default=5, ge=0, le=1000, description="how far a reported cost may be from the rate card's before it counts")
-    gateway_url: str | None = Field(default=None, pattern="^https?://", description="gateway that is told to pause, resume and revoke keys")
-    gateway_token: str | None = Field(default=None, description="bearer token for that gateway")
 
     @field_validator("listen")
     @classmethod

@@ -237,6 +237,7 @@ class KeyCommand(BaseModel):
     id: str
     key: str
     credential: str
+    connection: str | None
     revision: int
     state: State
     reasons: str

@@ -140,21 +140,20 @@ async def list_keys(
     async with snapshot(request) as connection:
         head = await found(connection, org)
         ids = await reports.page(connection, head, t.keys, "key_id", decode_cursor(cursor, str) or "", limit, *where)
-        books = await reports.books_about(connection, head, ids)
-    shown = [reports.key_json(books, books.keys[key]) for key in ids]
+        shown = await reports.keys_json(connection, head, ids)
     return m.Keys.model_validate({"keys": shown, "cursor": encode_cursor(ids[-1]) if len(ids) == limit else None})
 
 
 async def _key(request: Request, response: Response, org: str, key: str, home: str | None = None, *, made: bool = False) -> m.Key:
     async with snapshot(request) as connection:
         head = await found(connection, org)
-        books = await reports.books_about(connection, head, [key])
-    if key not in books.keys:
+        shown = await reports.keys_json(connection, head, [key])
+    if not shown:
         raise Problem(404, f"there is no key {key!r}")
-    if home is not None and books.keys[key].workspace != home:
+    if home is not None and shown[0]["workspace"] != home:
         raise Problem(403, "this token reads one workspace only")
-    tagged(response, books.keys[key].seq, made=made)
-    return m.Key.model_validate(reports.key_json(books, books.keys[key]))
+    tagged(response, shown[0]["version"], made=made)
+    return m.Key.model_validate(shown[0])
 
 
 @router.get("/v1/orgs/{org}/keys/{key}", tags=["keys"], responses=RESPONSES)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import commands as c
 from ..core.window import Period
-from ..store import explain, outbox, reports
+from ..store import explain, inbox, reports
 from ..store import tables as t
 from ..store.tokens import Token
 from . import models as m
@@ -127,7 +127,7 @@ async def confirm_command(request: Request, org: OrgId, command: PathId, body: m
     )
     accept((await service.record([order]))[0])
     async with service.database.writer.begin() as connection:
-        await outbox.confirm(connection, head.org_id, credential, int(revision), service.clock())
+        await inbox.confirm(connection, head.org_id, credential, int(revision), service.clock())
     async with snapshot(request) as connection:
         rows = await reports.commands(connection, head, limit=10**6, keys=[known[0]["key"]])
     return m.KeyCommand.model_validate(next(row for row in rows if row["id"] == command))

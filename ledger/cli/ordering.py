@@ -138,11 +138,11 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
             by = person()
             results = await service.record([TurnKey(org=head.org, by=by, key=key, state=state, why=reason) for key in keys])
             async with service.database.snapshot() as connection:
-                books = await reports.books_about(connection, head, keys[:5000])
+                rows = {row["key"]: row for row in await reports.keys_json(connection, head, keys[:5000])}
         for key, result in zip(keys, results, strict=True):
             if result.status is Status.REJECTED and result.reason is not Reason.CONFLICT:
                 raise Wrong(result.detail or "refused")
-            row = reports.key_json(books, books.keys[key]) if key in books.keys else {"state": "", "reasons": []}
+            row = rows.get(key, {"state": "", "reasons": []})
             why = f"  still: {', '.join(row['reasons'])}" if state is State.ACTIVE and row["reasons"] else ""
             out.print(f"key:{key}  {result.detail or row['state']}{why}", markup=False)
 

@@ -89,8 +89,7 @@ async def _listed(
     ids = await reports.page(connection, head, t.keys, "key_id", "", ALL, *where)
     rows: list[dict[str, Any]] = []
     for at in range(0, len(ids), 5000):
-        books = await reports.books_about(connection, head, ids[at : at + 5000])
-        rows += [reports.key_json(books, books.keys[key]) for key in ids[at : at + 5000]]
+        rows += await reports.keys_json(connection, head, ids[at : at + 5000])
     return rows
 
 

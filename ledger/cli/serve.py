@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ import uvicorn
 
 from .. import embedded
 from ..api.app import build_app
-from ..gateways.http import HttpGateway
+from ..gateways.outward import open_gateway
 from ..gauges import showing_gauges
 from ..metrics import Metrics, served
 from ..service import Clock, Service, system_clock
@@ -72,12 +73,11 @@ class Running:
 async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator[Running]:
     """A ledger in this process, from the first request on; stopped when the block ends."""
     database = await prepared(given)
-    gateway = HttpGateway(given.gateway_url, given.gateway_token) if given.gateway_url else None
     service = Service(database, Metrics(given.drift_percent), clock, declared_only=given.declared_orgs_only)
     try:
         await _first_token(database, given, clock())
         async with showing_gauges(service), _metrics_served(given, service), _http(given, service) as (server, task):
-            pipeline = asyncio.create_task(embedded.run(service, gateway))
+            pipeline = asyncio.create_task(embedded.run(service, lambda connection: open_gateway(connection, os.environ)))
             try:
                 yield Running(service, server, task)
             finally:
@@ -87,8 +87,6 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
                 with contextlib.suppress(asyncio.CancelledError):
                     await pipeline
     finally:
-        if gateway is not None:
-            await gateway.aclose()
         await database.close()
 
 

@@ -67,7 +67,7 @@ class Books:
         self.workspaces: dict[str, Workspace] = {}
         self.keys: dict[str, Key] = {}
         self.credentials: dict[str, str] = {}
-        self.confirmations: dict[tuple[str, str], Confirmation] = {}
+        self.confirmations: dict[tuple[str, str, str], Confirmation] = {}
         self.caps: dict[str, Cap] = {}
         self.guardrails: dict[str, Guardrail] = {}
         self.connections: dict[str, Connection] = {}

@@ -221,6 +221,7 @@ class ConfirmCommand(Order, frozen=True, kw_only=True):
 
     key: str
     credential: str
+    connection: str = ""
     revision: int
     state: State
     mark: str | None = None

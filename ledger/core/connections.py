@@ -22,6 +22,9 @@ class Gateway(StrEnum):
     HTTP = "http"
 
 
+COMMANDED = frozenset({Gateway.OPENROUTER, Gateway.LITELLM, Gateway.WEBHOOK, Gateway.HTTP})  # those that take key commands
+
+
 class Direction(StrEnum):
     """Whether usage comes in by a connection, key commands go out by it, or both."""
 
@@ -64,7 +67,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outward(self) -> bool:
         """Whether key commands go out by it."""
-        return self.direction is not Direction.IN
+        return self.direction is not Direction.IN and self.gateway in COMMANDED
 
 
 def is_reference(text: str) -> bool:

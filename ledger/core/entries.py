@@ -255,6 +255,7 @@ class CommandConfirmed(Fact, frozen=True, kw_only=True):
 
     key: str
     credential: str
+    connection: str
     revision: int
     state: State
     mark: str | None

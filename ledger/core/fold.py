@@ -270,12 +270,13 @@ def _key_state_changed(books: Books, entry: e.KeyStateChanged) -> None:
 
 
 def _command_confirmed(books: Books, entry: e.CommandConfirmed) -> None:
-    at = (entry.key, entry.credential)
+    at = (entry.key, entry.credential, entry.connection)
     before = books.confirmations.get(at)
     if before is None or before.revision <= entry.revision:  # a late answer to an older command changes nothing (K3)
         books.confirmations[at] = Confirmation(
-            key=entry.key, credential=entry.credential, revision=entry.revision, state=entry.state, mark=entry.mark
-        )
+            key=entry.key, credential=entry.credential, connection=entry.connection, revision=entry.revision, state=entry.state,
+            mark=entry.mark, confirmed_us=entry.recorded_us,
+        )  # fmt: skip
         books.changed["confirmation", at] = None
 
 

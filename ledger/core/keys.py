@@ -60,15 +60,18 @@ class Confirmation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a gateway last said about one credential of a key.
 
     Attributes:
+      connection: the gateway's, as the org knows it (S8); empty for the one gateway of an org without any.
       revision: of the command it answered.
       mark: the gateway's change mark for a pause that was ours; None when it was not ours to undo (K2).
     """
 
     key: str
     credential: str
+    connection: str
     revision: int
     state: State
     mark: str | None = None
+    confirmed_us: int
 
 
 def may_become(state: State, wanted: State) -> bool:

@@ -190,13 +190,13 @@ def confirm_command(batch: Batch, command: c.ConfirmCommand) -> Answer:
         return missing("key", command.key)
     if command.revision > books.keys[command.key].revision:
         return Reject(reason=Reason.CONFLICT, detail=f"revision {command.revision} was never sent for key {command.key!r}")
-    said = books.confirmations.get((command.key, command.credential))
+    said = books.confirmations.get((command.key, command.credential, command.connection))
     if said is not None and (said.revision, said.state, said.mark) == (command.revision, command.state, command.mark):
         return RECORDED
     return done(
         batch.emit(
-            e.CommandConfirmed, key=command.key, credential=command.credential, revision=command.revision,
-            state=command.state, mark=command.mark, by=command.by,
+            e.CommandConfirmed, key=command.key, credential=command.credential, connection=command.connection,
+            revision=command.revision, state=command.state, mark=command.mark, by=command.by,
         )
     )  # fmt: skip
 

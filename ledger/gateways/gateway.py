@@ -13,15 +13,25 @@ class GatewayKey(msgspec.Struct, frozen=True):
 
 
 class GatewayUnavailable(Exception):
-    """No answer, or not now: the outcome is unknown, and trying again may help."""
+    """No answer, or not now; trying again may help.
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    Attributes:
+      retry_after_s: how long the gateway wants to be left alone, if it said so.
+      harmless: it is certain that nothing was changed; else the outcome is unknown (K2).
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, harmless: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.harmless = harmless
 
 
 class GatewayRefused(Exception):
     """The gateway said no for good; the message says what to do about it."""
+
+
+class TokenRefused(GatewayRefused):
+    """The gateway does not take our token: no key of it can be commanded until a person mends that."""
 
 
 class Gateway(Protocol):
@@ -41,4 +51,8 @@ class Gateway(Protocol):
 
     async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
         """Ends the key for good; as it is afterwards."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
         ...

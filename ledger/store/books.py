@@ -95,7 +95,7 @@ def _read_credential(books: Books, row: Any) -> None:
 
 def _read_confirmation(books: Books, row: Any) -> None:
     values = _values(row)
-    books.confirmations[row.key, row.credential] = msgspec.convert(values, Confirmation)
+    books.confirmations[row.key, row.credential, row.connection] = msgspec.convert(values, Confirmation)
 
 
 def _read_cap(books: Books, row: Any) -> None:
@@ -251,9 +251,9 @@ def _key_values(books: Books, key_id: str) -> tuple[Any, ...]:
     return (k.key_id, k.workspace, str(k.state), k.revision, k.changed_us, k.held, k.by, k.alias_of, k.deleted, k.seq)
 
 
-def _confirmation_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...]:
+def _confirmation_values(books: Books, at: tuple[str, str, str]) -> tuple[Any, ...]:
     c = books.confirmations[at]
-    return (c.key, c.credential, c.revision, str(c.state), c.mark)
+    return (c.key, c.credential, c.connection, c.revision, str(c.state), c.mark, c.confirmed_us)
 
 
 def _workspace_values(books: Books, workspace_id: str) -> tuple[Any, ...]:

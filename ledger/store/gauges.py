@@ -13,7 +13,7 @@ from ..core.window import HOUR_US, Period, next_first_day, window_at
 from . import tables as t
 from .books import guardrail_of
 from .dialect import chunks
-from .outbox import OPEN
+from .inbox import OPEN
 
 DAY_US = 24 * HOUR_US
 MOST_ORGS = 100

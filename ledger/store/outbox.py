@@ -1,18 +1,14 @@
-"""Owns messages on their way out (in the transaction of their effect, J5), key commands on their way to a gateway, and
-parked events."""
+"""Owns messages on their way out (in the transaction of their effect, J5), and parked events."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Row, and_, delete, exists, func, select, tuple_, update
+from sqlalchemy import Row, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..wire.messages import KeyCommand, Message
+from ..wire.messages import Message
 from .dialect import insert_rows, upsert_rows
-from .tables import commands, confirmations, orgs, outbox, parked
-
-PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED, FAILED, LEFT = "pending", "attempted", "confirmed", "superseded", "failed", "left"
-OPEN = (PENDING, ATTEMPTED)
+from .tables import outbox, parked
 
 
 async def put(connection: AsyncConnection, messages: Iterable[tuple[int, Message]]) -> None:
@@ -38,72 +34,6 @@ async def depth(connection: AsyncConnection) -> int:
     return int(await connection.scalar(select(func.count()).select_from(outbox)) or 0)
 
 
-async def accept_command(connection: AsyncConnection, org_id: int, command: KeyCommand, now_us: int) -> None:
-    """Takes a key command in, one row a credential: older revisions are superseded, an older or known one is ignored (K3)."""
-    c = commands.c
-    for credential in command.credentials:
-        mine = and_(c.org_id == org_id, c.credential == credential)
-        newest = await connection.scalar(select(func.max(c.revision)).where(mine))
-        if newest is not None and newest >= command.revision:
-            continue
-        await connection.execute(update(commands).where(mine, c.delivery.in_(OPEN)).values(delivery=SUPERSEDED))
-        reasons = ", ".join(command.reasons)
-        row = (org_id, command.key, credential, command.revision, str(command.state), reasons, PENDING, 0, now_us, now_us, None, None, None)
-        await upsert_rows(connection, commands, [row])
-
-
-class DueCommand(NamedTuple):
-    """A key command that is to be tried now.
-
-    Attributes:
-      mark: the gateway's change mark for our last confirmed pause of the credential, None if there is none.
-      unsure: an earlier attempt at the credential, for this revision or one before, has an unknown outcome (K2).
-    """
-
-    org_id: int
-    org: str
-    key: str
-    credential: str
-    revision: int
-    state: str
-    attempts: int
-    created_us: int
-    mark: str | None
-    unsure: bool
-
-
-async def due_commands(connection: AsyncConnection, now_us: int, limit: int) -> list[DueCommand]:
-    """Open commands whose time has come, oldest first."""
-    c, said, lost = commands.c, confirmations.c, commands.alias("lost").c
-    own = and_(said.org_id == c.org_id, said.key == c.key, said.credential == c.credential)
-    unsure = exists().where(
-        lost.org_id == c.org_id, lost.credential == c.credential, lost.attempted_us.is_not(None),
-        lost.confirmed_us.is_(None), lost.delivery.in_((ATTEMPTED, SUPERSEDED)), lost.revision <= c.revision,
-        lost.revision > func.coalesce(said.revision, 0),
-    )  # fmt: skip
-    query = select(
-        c.org_id, orgs.c.org, c.key, c.credential, c.revision, c.state, c.attempts, c.created_us, said.mark, unsure
-    )  # fmt: skip
-    query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
-    rows = await connection.execute(query.where(c.delivery.in_(OPEN), c.next_us <= now_us).order_by(c.next_us).limit(limit))
-    return [DueCommand._make((*row[:-1], bool(row[-1]))) for row in rows]
-
-
-async def mark_command(connection: AsyncConnection, command: DueCommand, **values: Any) -> bool:
-    """Notes what became of a command, unless it was superseded meanwhile; whether it was noted."""
-    c = commands.c
-    key = and_(c.org_id == command.org_id, c.key == command.key, c.credential == command.credential)
-    query = update(commands).where(key, c.revision == command.revision, c.delivery.in_(OPEN)).values(**values)
-    return (await connection.execute(query)).rowcount > 0
-
-
 async def park(connection: AsyncConnection, rows: Iterable[tuple[str, bytes, str, int, str]]) -> None:
     """Keeps events as parsed: (org, digest, reason, received_us, JSON). They can be sent again (W3, S3)."""
     await upsert_rows(connection, parked, list({row[:2]: row for row in rows}.values()))
-
-
-async def confirm(connection: AsyncConnection, org_id: int, credential: str, revision: int, now_us: int) -> None:
-    """Notes that a gateway which acts by itself has carried a command out."""
-    c = commands.c
-    query = update(commands).where(c.org_id == org_id, c.credential == credential, c.revision == revision, c.delivery.in_(OPEN))
-    await connection.execute(query.values(delivery=CONFIRMED, confirmed_us=now_us, error=None))

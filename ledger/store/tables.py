@@ -114,8 +114,9 @@ credentials = _table("credentials", _big("org_id"), _text("credential"), _text("
 
 confirmations = _table(
     "confirmations",
-    _big("org_id"), _text("key"), _text("credential"), _big("revision"), _text("state"), _text("mark", null=True),
-    key=("org_id", "key", "credential"),
+    _big("org_id"), _text("key"), _text("credential"), _text("connection"), _big("revision"), _text("state"),
+    _text("mark", null=True), _big("confirmed_us"),
+    key=("org_id", "key", "credential", "connection"),
 )  # fmt: skip
 
 caps = _table("caps", _big("org_id"), _text("cap_id"), _text("scope"), *_rule(), _big("seq"), key=("org_id", "cap_id"))
@@ -175,10 +176,10 @@ outbox = _table(
 
 commands = _table(
     "commands",
-    _big("org_id"), _text("key"), _text("credential"), _big("revision"), _text("state"), _text("reasons"), _text("delivery"),
-    _big("attempts"), _big("created_us"), _big("next_us"), _big("attempted_us", null=True), _big("confirmed_us", null=True),
-    _text("error", null=True),
-    key=("org_id", "key", "credential", "revision"),
+    _big("org_id"), _text("key"), _text("credential"), _text("connection"), _big("revision"), _text("state"), _text("reasons"),
+    _text("delivery"), _big("attempts"), _big("created_us"), _big("next_us"), _big("attempted_us", null=True),
+    _big("busy_us", null=True), _big("confirmed_us", null=True), _text("error", null=True),
+    key=("org_id", "credential", "connection", "revision"),
     indexes=(Index(None, "delivery", "next_us"),),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from ledger.core import entries as e
 from ledger.core.batch import Found
 from ledger.core.books import Books, SumKey
 from ledger.core.caps import Action, Cap, Enforce, Kind, Resume, Sum, level, total
-from ledger.core.commands import Command, CorrectUsage, RecordUsage, Result
+from ledger.core.commands import Command, ConfirmCommand, CorrectUsage, RecordUsage, Result
 from ledger.core.execute import execute
 from ledger.core.fold import fold
 from ledger.core.keys import Key, State
@@ -21,10 +21,10 @@ Prepare = Callable[[Books, Sequence[Command], int, dict[int, e.Entry]], Books]
 
 
 def rounds(commands: Sequence[Command]) -> list[list[Command]]:
-    """Commands cut into runs of usage and single orders, as `record` cuts them; nothing to do is one empty run."""
+    """Commands cut into runs of usage or confirmations and single orders, as `record` cuts them; nothing to do is one empty run."""
     runs: list[list[Command]] = []
     for command in commands:
-        if runs and isinstance(command, RecordUsage) and isinstance(runs[-1][-1], RecordUsage):
+        if runs and isinstance(command, RecordUsage | ConfirmCommand) and type(runs[-1][-1]) is type(command):
             runs[-1].append(command)
         else:
             runs.append([command])

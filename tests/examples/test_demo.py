@@ -19,7 +19,7 @@ from tests.servers.postgres import free_port
 async def test_the_runaway_key_is_stopped_and_every_balance_is_exact(tmp_path: Path) -> None:
     """K5, C3, C4, M7: one key stops and comes back at midnight; 47 go on; the books equal the agents' own sums."""
     path = tmp_path / "demo.db"
-    async with staged(f"127.0.0.1:{free_port()}", free_port(), path, speed=250) as stage:
+    async with staged(f"127.0.0.1:{free_port()}", free_port(), path, speed=125) as stage:
         with Watch() as watch:
             await show(stage, watch)
         assert stage.story.refused.keys() == {RUNAWAY}

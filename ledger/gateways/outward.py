@@ -1,0 +1,17 @@
+"""Owns the choice of the file that speaks a connection's protocol, for key commands."""
+
+from collections.abc import Mapping
+
+from ..core.connections import Connection
+from ..core.connections import Gateway as Kind
+from .calling import TIMEOUT_S, Caller
+from .gateway import Gateway
+from .http import HttpGateway
+
+
+def open_gateway(connection: Connection, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Gateway:
+    """The gateway at the other end of a connection. Made inside a running event loop; its secrets are read at each call."""
+    return _KINDS[connection.gateway](Caller(connection, environ, timeout_s))
+
+
+_KINDS = {Kind.HTTP: HttpGateway}

@@ -1,0 +1,182 @@
+"""Owns key commands on their way to gateways, one row per (credential, connection, revision): accepted once, claimed for an
+attempt, and what became of it (K3).
+
+The attempt is stored before the call. Until its outcome is stored, or its lease ends, no other command for the same credential
+is tried there: two calls under way could arrive in either order.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.connections import COMMANDED, Connection, Direction
+from ..wire.messages import KeyCommand
+from .books import connection_of
+from .dialect import chunks, upsert_rows
+from .tables import commands, confirmations, connections, orgs
+
+PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED = "pending", "attempted", "confirmed", "superseded"
+FAILED, LEFT, UNKNOWN = "failed", "left", "unknown"
+OPEN = (PENDING, ATTEMPTED)
+ANYWHERE = ""  # where an org has no such connection: its gateways act on what is published, and confirm it themselves
+
+c = commands.c
+_SUBJECT = (c.org_id, c.credential, c.connection)
+_PLACE = (*_SUBJECT, c.revision)
+Lane = tuple[int, str]  # an org's id, one of its connections
+
+
+async def accept(connection: AsyncConnection, said: Sequence[tuple[int, KeyCommand]], now_us: int) -> None:
+    """Takes key commands in, with their orgs' ids, one row for each credential at each connection that key commands go out
+    by: older revisions are superseded, older or known ones are ignored (K3)."""
+    ways = await _ways(connection, {org_id for org_id, _ in said})
+    wanted: dict[tuple[int, str, str], KeyCommand] = {}
+    for org_id, command in said:
+        for place in product((org_id,), command.credentials, ways.get(org_id, (ANYWHERE,))):
+            if place not in wanted or wanted[place].revision < command.revision:
+                wanted[place] = command
+    at = tuple_(c.org_id, c.credential, c.connection)
+    newest: dict[tuple[int, str, str], int] = {}
+    for part in chunks(wanted, 1_000):
+        rows = await connection.execute(select(*_SUBJECT, func.max(c.revision)).where(at.in_(part)).group_by(*_SUBJECT))
+        newest.update((tuple(row[:3]), row[3]) for row in rows)
+    news = {place: command for place, command in wanted.items() if newest.get(place, -1) < command.revision}
+    for part in chunks(news.keys() & newest.keys(), 1_000):
+        await connection.execute(update(commands).where(at.in_(part), c.delivery.in_(OPEN)).values(delivery=SUPERSEDED))
+    await upsert_rows(connection, commands, [_new_row(place, command, now_us) for place, command in news.items()])
+
+
+async def _ways(connection: AsyncConnection, orgs: Iterable[int]) -> dict[int, list[str]]:
+    """The connections that each org's key commands go out by."""
+    ways: dict[int, list[str]] = {}
+    t = connections.c
+    for part in chunks(orgs):
+        query = select(t.org_id, t.connection_id).where(t.org_id.in_(part), t.direction != Direction.IN, t.gateway.in_(COMMANDED))
+        for org_id, name in await connection.execute(query):
+            ways.setdefault(org_id, []).append(name)
+    return ways
+
+
+def _new_row(place: tuple[int, str, str], command: KeyCommand, now_us: int) -> tuple[Any, ...]:
+    org_id, credential, at = place
+    reasons = ", ".join(command.reasons)
+    return (org_id, command.key, credential, at, command.revision, str(command.state), reasons, PENDING, 0, now_us, now_us,
+            None, None, None, None)  # fmt: skip
+
+
+class DueCommand(NamedTuple):
+    """A key command that is to be tried now.
+
+    Attributes:
+      attempts, attempted_us: before this attempt.
+      mark: the gateway's change mark for our last confirmed pause of the credential, None if there is none.
+      known: the gateway has confirmed something about the credential before.
+      declared: the version of the connection; None if it is not declared any more.
+      unsure: an earlier attempt at the credential, for this revision or one before, has an unknown outcome (K2).
+    """
+
+    org_id: int
+    org: str
+    key: str
+    credential: str
+    connection: str
+    revision: int
+    state: str
+    attempts: int
+    created_us: int
+    attempted_us: int | None
+    mark: str | None
+    known: bool
+    declared: int | None
+    unsure: bool
+
+    @property
+    def lane(self) -> Lane:
+        """What it goes through."""
+        return self.org_id, self.connection
+
+
+def _due(now_us: int, closed: Iterable[Lane]) -> ColumnElement[bool]:
+    other = commands.alias("other").c
+    busy = exists().where(
+        other.org_id == c.org_id, other.credential == c.credential, other.connection == c.connection, other.busy_us > now_us
+    )
+    due = and_(c.delivery.in_(OPEN), c.connection != ANYWHERE, c.next_us <= now_us, ~busy)
+    shut = list(closed)
+    return and_(due, tuple_(c.org_id, c.connection).not_in(shut)) if shut else due
+
+
+async def any_due(connection: AsyncConnection, now_us: int, closed: Iterable[Lane]) -> bool:
+    """Whether any command is to be tried now, outside of closed lanes."""
+    return await connection.scalar(select(c.org_id).where(_due(now_us, closed)).limit(1)) is not None
+
+
+async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, limit: int, closed: Iterable[Lane]) -> list[DueCommand]:
+    """Open commands whose time has come, oldest first, their attempt stored; nobody else takes them before `until_us`."""
+    said, way, lost = confirmations.c, connections.c, commands.alias("lost").c
+    own = and_(said.org_id == c.org_id, said.key == c.key, said.credential == c.credential, said.connection == c.connection)
+    unsure = exists().where(
+        lost.org_id == c.org_id, lost.credential == c.credential, lost.connection == c.connection, lost.attempted_us.is_not(None),
+        lost.confirmed_us.is_(None), lost.delivery.in_((ATTEMPTED, SUPERSEDED, FAILED)), lost.revision <= c.revision,
+        lost.revision > func.coalesce(said.revision, 0),
+    )  # fmt: skip
+    query = select(
+        c.org_id, orgs.c.org, c.key, c.credential, c.connection, c.revision, c.state, c.attempts, c.created_us, c.attempted_us,
+        said.mark, said.revision.is_not(None), way.seq, unsure,
+    )  # fmt: skip
+    query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
+    query = query.outerjoin(connections, and_(way.org_id == c.org_id, way.connection_id == c.connection))
+    rows = await connection.execute(query.where(_due(now_us, closed)).order_by(c.next_us).limit(limit))
+    due = [DueCommand._make((*row[:-3], bool(row[-3]), row[-2], bool(row[-1]))) for row in rows]
+    if due:
+        tried = {"delivery": ATTEMPTED, "attempts": c.attempts + 1, "attempted_us": now_us, "busy_us": until_us}
+        await connection.execute(update(commands).where(_at_place()).values(tried), [_place(command) for command in due])
+    return due
+
+
+async def declared(connection: AsyncConnection, lanes: Collection[Lane]) -> dict[Lane, Connection]:
+    """The connections of lanes, as they are declared now."""
+    t = connections.c
+    rows = await connection.execute(select(connections).where(tuple_(t.org_id, t.connection_id).in_(list(lanes)))) if lanes else ()
+    return {(row.org_id, row.connection_id): connection_of(row) for row in rows}
+
+
+def _at_place() -> ColumnElement[bool]:
+    return and_(*(column == bindparam(f"at_{column.name}") for column in _PLACE))
+
+
+def _place(command: DueCommand) -> dict[str, Any]:
+    return {f"at_{column.name}": getattr(command, str(column.name)) for column in _PLACE}
+
+
+class Outcome(NamedTuple):
+    """What an attempt left behind, to be stored; fields as in the table. `attempted_us` None: nothing was sent after all."""
+
+    delivery: str
+    attempts: int
+    next_us: int
+    attempted_us: int | None
+    confirmed_us: int | None
+    error: str | None
+
+
+async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand, Outcome]]) -> None:
+    """Stores what became of attempts. A command that was superseded meanwhile stays so; its outcome is known all the same."""
+    if not outcomes:
+        return
+    delivery = case((c.delivery == SUPERSEDED, SUPERSEDED), else_=bindparam("said"))
+    values = {name: bindparam(f"new_{name}") for name in Outcome._fields[1:]}
+    rows = [
+        _place(command) | {"said": outcome.delivery} | {f"new_{name}": getattr(outcome, name) for name in Outcome._fields[1:]}
+        for command, outcome in outcomes
+    ]
+    await connection.execute(update(commands).where(_at_place()).values(delivery=delivery, busy_us=None, **values), rows)
+
+
+async def confirm(connection: AsyncConnection, org_id: int, credential: str, revision: int, now_us: int) -> None:
+    """Notes that a gateway which acts by itself has carried a command out."""
+    query = update(commands).where(c.org_id == org_id, c.credential == credential, c.revision == revision, c.delivery.in_(OPEN))
+    await connection.execute(query.values(delivery=CONFIRMED, confirmed_us=now_us, error=None))

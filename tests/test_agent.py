@@ -1,0 +1,449 @@
+"""The key agent against a real gateway on a bad day, on both databases (K2, K3, K5)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ledger.agent import Agent
+from ledger.core.caps import Action, Rule
+from ledger.core.commands import Command, SetCap, SetConnection, SetKey, TurnKey
+from ledger.core.connections import Connection, Gateway
+from ledger.core.keys import State
+from ledger.core.money import USD, Nanos
+from ledger.core.window import Period
+from ledger.gateways.outward import open_gateway
+from ledger.metrics import Metrics
+from ledger.relay import relay_once
+from ledger.service import Service
+from ledger.store import reports
+from ledger.store.dialect import Database
+from ledger.store.replay import verify
+from tests.servers.gateway import TOKEN, HttpProtocol, Key
+from tests.servers.vendor import Fault, Vendor, serving
+from tests.store.events import NOW_US, usage
+
+MINUTE_US = 60_000_000
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_us = NOW_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+class Stage:
+    """An org with one key, `k`, at one gateway; the relay and the agent stepped by hand."""
+
+    def __init__(self, database: Database, api: Any, vendor: Vendor) -> None:
+        self.clock = Clock()
+        self.service = Service(database, Metrics(), self.clock)
+        self.api, self.vendor = api, vendor
+        self.environ = {"GATEWAY_TOKEN": TOKEN}
+        self.timeout_s = 5.0
+        self.agent = self.new_agent()
+
+    def new_agent(self) -> Agent:
+        return Agent(self.service, lambda connection: open_gateway(connection, self.environ, self.timeout_s), asyncio.Event())
+
+    async def order(self, *orders: Command) -> None:
+        results = await self.service.record(orders)
+        assert not [result for result in results if result.detail], results
+        await relay_once(self.service)
+
+    async def turn(self, state: State, key: str = "k") -> None:
+        await self.order(TurnKey(org="acme", by="will", key=key, state=state, why="so"))
+
+    async def try_once(self) -> None:
+        """Until nothing is under way: every command that is due now has been tried."""
+        while await self.agent.step() or self.agent.busy:
+            await asyncio.sleep(0.002)
+
+    async def run(self, minutes: float = 5) -> None:
+        """The clock goes on, second by second, until nothing is open any more."""
+        until_us = self.clock.now_us + int(minutes * MINUTE_US)
+        await self.try_once()
+        while self.clock.now_us < until_us and await self.open():
+            self.clock.now_us += 1_000_000
+            await self.try_once()
+
+    async def commands(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        async with self.service.database.snapshot() as connection:
+            return await reports.commands(connection, await self.head(connection))
+
+    async def open(self) -> list[dict[str, Any]]:
+        return [row for row in await self.commands() if row["delivery"] in ("pending", "attempted")]
+
+    async def last(self, credential: str = "k") -> dict[str, Any]:
+        return next(row for row in await self.commands() if row["credential"] == credential)
+
+    async def confirmed(self, key: str = "k") -> State | None:
+        async with self.service.database.snapshot() as connection:
+            (row,) = await reports.keys_json(connection, await self.head(connection), [key])
+            return row["confirmed"]
+
+    async def sound(self) -> None:
+        """J1 holds whatever the gateway did."""
+        async with self.service.database.snapshot() as connection:
+            head = await self.head(connection)
+            assert await verify(connection, head.org_id, head.org, lambda _: None) is None
+
+    async def head(self, connection: Any) -> reports.Head:
+        head = await reports.head(connection, "acme")
+        assert head is not None
+        return head
+
+
+@asynccontextmanager
+async def staged(database: Database) -> AsyncIterator[Stage]:
+    api = HttpProtocol({"k": Key()})
+    async with serving(api) as vendor:
+        stage = Stage(database, api, vendor)
+        way = Connection(connection_id="gateway", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+        await stage.order(SetConnection(org="acme", by="will", connection=way), SetKey(org="acme", by="will", key="k", workspace="w"))
+        try:
+            yield stage
+            await stage.sound()
+        finally:
+            await stage.agent.close()
+
+
+@pytest.fixture
+async def stage(database: Database) -> AsyncIterator[Stage]:
+    async with staged(database) as stage:
+        yield stage
+
+
+def cap(limit: int = 5) -> SetCap:
+    rule = Rule(period=Period.DAY, limit=Nanos(limit * USD), action=Action.PAUSE)
+    return SetCap(org="acme", by="will", cap="day", scope="key:k", rule=rule)
+
+
+async def test_a_breach_pauses_the_key_and_the_next_day_resumes_it(stage: Stage) -> None:
+    await stage.order(cap(), usage("e1", 6))
+    await stage.try_once()
+    assert stage.api.keys["k"].state == "paused"
+    assert await stage.confirmed() is State.PAUSED
+    stage.clock.now_us += 24 * 60 * MINUTE_US
+    await stage.service.pulse(["acme"])
+    await relay_once(stage.service)
+    await stage.try_once()
+    assert stage.api.keys["k"].state == "active"
+    assert await stage.confirmed() is State.ACTIVE
+    assert stage.api.turned == [("k", "paused"), ("k", "active")]
+
+
+FAULTS: dict[str, Fault] = {
+    "an error": Fault("status", 500),
+    "a bad gateway": Fault("status", 502),
+    "too many requests": Fault("status", 429, {"Retry-After": "7"}),
+    "the connection cut after the effect": Fault("cut"),
+    "half an answer": Fault("half"),
+    "JSON of another shape": Fault("wrong"),
+    "a page of something else": Fault("html"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_after_any_fault_it_is_tried_again_and_the_outcome_is_the_same(stage: Stage, fault: str, method: str) -> None:
+    one = FAULTS[fault]
+    broken = Fault(one.kind, one.status, one.headers, method=method)
+    stage.vendor.faults.extend([broken] * (2 if one.kind == "cut" else 1))  # the client itself repeats a PUT on a fresh connection once
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    assert (await stage.last())["delivery"] in ("pending", "attempted")
+    assert (await stage.last())["error"]
+    assert await stage.confirmed() is None
+    await stage.run()
+    assert (await stage.last())["delivery"] == "confirmed"
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "active", "what was paused by an attempt of unknown outcome is ours to resume (K2)"
+    assert stage.api.turned == [("k", "paused"), ("k", "active")]
+
+
+async def test_a_slow_gateway_is_given_up_for_now_and_asked_again(stage: Stage) -> None:
+    stage.timeout_s = 0.1
+    stage.vendor.faults.append(Fault("slow", slow_s=0.5, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert (await stage.last())["attempts"] == 2
+    assert await stage.confirmed() is State.PAUSED
+
+
+async def test_retry_after_is_obeyed_to_the_second(stage: Stage) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    asked = len(stage.vendor.log)
+    stage.clock.now_us += 29_900_000
+    await stage.try_once()
+    assert len(stage.vendor.log) == asked
+    stage.clock.now_us += 200_000
+    await stage.try_once()
+    assert await stage.confirmed() is State.PAUSED
+
+
+async def test_retry_after_holds_for_every_key_of_that_gateway_but_for_no_other_gateway(stage: Stage) -> None:
+    other = HttpProtocol({"elsewhere": Key()})
+    stage.api.keys["k2"] = Key()
+    async with serving(other) as vendor:
+        way = Connection(connection_id="second", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+        await stage.order(SetConnection(org="acme", by="will", connection=way))
+        stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}))
+        await stage.turn(State.PAUSED)
+        await stage.try_once()
+        asked = len(stage.vendor.log)
+        await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in ("k2", "elsewhere")))
+        await stage.turn(State.PAUSED, "k2")
+        await stage.turn(State.PAUSED, "elsewhere")
+        await stage.try_once()
+        assert len(stage.vendor.log) == asked
+        assert other.keys["elsewhere"].state == "paused"
+        await stage.run()
+        assert stage.api.keys["k2"].state == "paused"
+
+
+async def test_a_refused_token_is_loud_and_not_tried_for_ever(stage: Stage) -> None:
+    stage.api.token = "another"
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert (await stage.last())["delivery"] == "failed"
+    assert "token" in (await stage.last())["error"]
+    assert len(stage.vendor.log) == 1
+    assert stage.service.metrics.failures.labels("yes")._value.get() == 1
+
+
+async def test_a_secret_that_is_not_there_is_named_and_the_gateway_not_asked(stage: Stage) -> None:
+    stage.environ.clear()
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert "env:GATEWAY_TOKEN" in (await stage.last())["error"]
+    assert stage.vendor.log == []
+
+
+async def test_a_rotated_token_is_taken_up_at_the_next_call(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.environ["GATEWAY_TOKEN"] = stage.api.token = "new"
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert await stage.confirmed() is State.ACTIVE
+
+
+async def test_a_key_that_the_gateway_does_not_know_is_told_apart_and_not_tried_for_ever(stage: Stage) -> None:
+    await stage.order(SetKey(org="acme", by="will", key="stranger", workspace="w"))
+    await stage.turn(State.PAUSED, "stranger")
+    await stage.run()
+    row = await stage.last("stranger")
+    assert (row["delivery"], row["attempts"]) == ("unknown", 1)
+    assert "link the name" in row["error"]
+
+
+async def test_a_key_that_is_gone_from_the_gateway_counts_as_revoked_there(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    del stage.api.keys["k"]
+    await stage.turn(State.REVOKED)
+    await stage.run()
+    assert await stage.confirmed() is State.REVOKED
+
+
+async def test_a_newer_revision_supersedes_one_that_was_not_carried_out(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.turn(State.ACTIVE)
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert [row["delivery"] for row in await stage.commands()] == ["confirmed", "superseded", "superseded"]
+    assert stage.api.turned == [("k", "paused")]
+
+
+async def test_a_newer_revision_waits_for_the_attempt_that_is_under_way(stage: Stage) -> None:
+    """Two calls on their way at once could arrive in either order (K3)."""
+    stage.vendor.faults.append(Fault("slow", slow_s=0.2, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.agent.step()
+    await asyncio.sleep(0.05)
+    await stage.turn(State.ACTIVE)
+    await stage.agent.step()
+    await asyncio.sleep(0.05)
+    assert [request.method for request in stage.vendor.log] == ["GET", "PUT"]
+    await stage.run()
+    assert stage.api.turned == [("k", "paused"), ("k", "active")]
+    assert [row["delivery"] for row in await stage.commands()] == ["confirmed", "superseded"]
+
+
+async def test_a_pause_of_unknown_outcome_that_is_superseded_is_undone(stage: Stage) -> None:
+    stage.vendor.faults.append(Fault("cut", method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "active"
+
+
+async def test_a_persons_pause_at_the_gateway_is_seen_and_respected(stage: Stage) -> None:
+    stage.api.turn("k", "paused")
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert await stage.confirmed() is State.PAUSED
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+    assert (await stage.last())["delivery"] == "left"
+    assert await stage.confirmed() is State.PAUSED
+
+
+async def test_a_person_who_pauses_after_us_is_respected_too(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.api.turn("k", "active")
+    stage.api.turn("k", "paused")
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+
+
+async def test_a_pause_that_was_never_sent_makes_nobodys_pause_ours(stage: Stage) -> None:
+    """K2: an attempt that failed before it was sent, or was told to come later, has a known outcome."""
+    stage.vendor.faults.extend([Fault("status", 503, method="GET"), Fault("status", 429, method="PUT")])
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    stage.clock.now_us += MINUTE_US
+    await stage.try_once()
+    stage.api.turn("k", "paused")
+    await stage.run()
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+
+
+async def test_a_key_that_was_revoked_at_the_gateway_is_not_asked_for_ever(stage: Stage) -> None:
+    stage.api.turn("k", "revoked")
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert (await stage.last())["delivery"] == "left"
+    assert await stage.confirmed() is State.REVOKED
+
+
+async def test_a_credential_added_to_a_paused_key_is_paused_too(stage: Stage) -> None:
+    stage.api.keys["new"] = Key()
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    await stage.order(SetKey(org="acme", by="will", key="k", credentials=("new",)))
+    await stage.run()
+    assert {name: key.state for name, key in stage.api.keys.items()} == {"k": "paused", "new": "paused"}
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert {name: key.state for name, key in stage.api.keys.items()} == {"k": "active", "new": "active"}
+
+
+async def test_a_key_at_two_gateways_is_stopped_at_both(stage: Stage) -> None:
+    other = HttpProtocol({"k": Key()})
+    async with serving(other) as vendor:
+        way = Connection(connection_id="second", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+        await stage.order(SetConnection(org="acme", by="will", connection=way))
+        vendor.always = Fault("status", 500)
+        await stage.turn(State.PAUSED)
+        await stage.run(minutes=0.1)
+        assert stage.api.keys["k"].state == "paused"
+        assert await stage.confirmed() is None, "one of two gateways has not said so yet"
+        vendor.always = None
+        await stage.run()
+        assert other.keys["k"].state == "paused"
+        assert await stage.confirmed() is State.PAUSED
+
+
+async def test_an_hour_of_outage_ends_by_itself_and_was_no_hammering(stage: Stage) -> None:
+    await stage.vendor.stop()
+    await stage.turn(State.PAUSED)
+    for _ in range(60):
+        await stage.try_once()
+        stage.clock.now_us += MINUTE_US
+    assert await stage.open()
+    await stage.vendor.start()
+    await stage.run(minutes=2)
+    assert await stage.confirmed() is State.PAUSED
+    assert (await stage.last())["attempts"] <= 80
+
+
+async def test_a_process_that_died_in_an_attempt_is_followed_by_one_that_carries_on(stage: Stage) -> None:
+    """K3: the attempt was stored before the call; after the crash it is unknown, and what it did is ours."""
+    stage.vendor.faults.append(Fault("slow", slow_s=5, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.agent.step()
+    while stage.api.keys["k"].state != "paused":
+        await asyncio.sleep(0.01)
+    await die(stage.agent)
+    stage.agent = stage.new_agent()
+    await stage.try_once()
+    assert (await stage.last())["attempts"] == 1, "its lease has not ended"
+    stage.clock.now_us += MINUTE_US
+    await stage.run()
+    assert await stage.confirmed() is State.PAUSED
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "active"
+
+
+async def die(agent: Agent) -> None:
+    """As a process that is killed: what is under way ends nowhere."""
+    for task in list(agent._tasks):
+        task.cancel()
+    await asyncio.gather(*agent._tasks, return_exceptions=True)
+    agent._ended.clear()
+
+
+async def test_two_agents_do_not_try_the_same_command(stage: Stage) -> None:
+    second, names = stage.new_agent(), [f"k{n}" for n in range(100)]
+    stage.api.keys.update({name: Key() for name in names})
+    await stage.order(*(SetKey(org="acme", by="will", key=name, workspace="w") for name in names))
+    await stage.order(*(TurnKey(org="acme", by="will", key=name, state=State.PAUSED, why="so") for name in names))
+    await asyncio.gather(*(until_idle(agent) for agent in (stage.agent, second)))
+    await second.close()
+    assert {stage.api.keys[name].state for name in names} == {"paused"}
+    assert len([request for request in stage.vendor.log if request.method == "PUT"]) == 100
+
+
+async def until_idle(agent: Agent) -> None:
+    while await agent.step() or agent.busy:
+        await asyncio.sleep(0.002)
+
+
+async def test_one_gateway_that_hangs_holds_up_no_other(stage: Stage) -> None:
+    other, names = HttpProtocol({"elsewhere": Key()}), [f"k{n}" for n in range(200)]
+    stage.api.keys.update({name: Key() for name in names})
+    async with serving(other) as vendor:
+        await stage.order(
+            SetConnection(org="beta", by="will", connection=Connection(
+                connection_id="own", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")),
+            *(SetKey(org="acme", by="will", key=name, workspace="w") for name in names),
+        )  # fmt: skip
+        stage.vendor.always = Fault("slow", slow_s=1.0)
+        await stage.order(*(TurnKey(org="acme", by="will", key=name, state=State.PAUSED, why="so") for name in names))
+        await stage.agent.step()
+        await stage.order(SetKey(org="beta", by="will", key="elsewhere", workspace="w"))
+        await stage.order(TurnKey(org="beta", by="will", key="elsewhere", state=State.PAUSED, why="so"))
+        async with asyncio.timeout(0.9):
+            while not [request for request in vendor.log]:
+                await stage.agent.step()
+                await asyncio.sleep(0.002)
+        assert stage.vendor.most_under_way <= 2 * 64
+        stage.vendor.always = None
+
+
+@pytest.mark.parametrize("name", ["a/b", "ä ö", "100%", "..", "a?b=c&d", "sk#1"])
+async def test_any_name_reaches_the_gateway_as_it_is(stage: Stage, name: str) -> None:
+    stage.api.keys[name] = Key()
+    await stage.order(SetKey(org="acme", by="will", key=name, workspace="w"))
+    await stage.turn(State.PAUSED, name)
+    await stage.run()
+    assert stage.api.keys[name].state == "paused"
