@@ -1,6 +1,7 @@
 """Owns the composition of the HTTP API: routes, errors, bounds, documentation that works without the internet."""
 
 import asyncio
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -10,23 +11,25 @@ from sqlalchemy import text
 from .. import __version__
 from ..service import Service
 from ..store.schema import is_current
-from . import connections, orgs, policies, problems, rates, reading, usage
+from . import connections, orgs, policies, problems, rates, reading, usage, webhooks
 from .auth import Gate
 from .bounds import Bounds
+from .webhooks import Known
 
 READY_WITHIN_S = 2.0
 
 
-def build_app(service: Service) -> FastAPI:
-    """The API over a service. Nothing is opened here."""
+def build_app(service: Service, environ: Mapping[str, str] | None = None) -> FastAPI:
+    """The API over a service; `environ`: where references of connections lead (S2). Nothing is opened here."""
     app: FastAPI = FastAPIOffline(
         title="Spend ledger for LLM usage", version=__version__, redoc_url=None,
         description="Usage goes in, the books are exact, a capped key is paused.",
     )  # fmt: skip
     app.state.service = service
     app.state.gate = Gate(service)
+    app.state.known = Known(environ or {})
     problems.install(app)
-    for router in (usage.router, orgs.router, policies.router, connections.router, rates.router, reading.router):
+    for router in (usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, reading.router):
         app.include_router(router)
     app.add_middleware(Bounds)  # type: ignore[arg-type]
     app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])

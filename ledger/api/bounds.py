@@ -4,12 +4,14 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import Problem, answer
 
 MOST_BODY = 1024 * 1024
 MOST_USAGE_BODY = 16 * 1024 * 1024
+_USAGE = ("/v1/usage", "/v1/traces", "/v1/webhooks/")
 MOST_DISCARDED = 256 * 1024 * 1024
 MOST_DISCARD_S = 30
 
@@ -30,7 +32,7 @@ class Bounds:
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         scope["path"] = raw.partition(b"?")[0].decode("latin-1")
-        most = MOST_USAGE_BODY if scope["path"] == "/v1/usage" else MOST_BODY
+        most = MOST_USAGE_BODY if scope["path"].startswith(_USAGE) else MOST_BODY
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             await self._refuse(scope, receive, send, most)
@@ -67,6 +69,16 @@ async def _discard(receive: Receive, message: Message) -> None:
                 thrown += len(message.get("body", b""))
     except TimeoutError:
         return
+
+
+async def body_of(request: Request) -> bytes:
+    """A body of usage, unpacked where it is gzip. Raises Problem."""
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "gzip":
+        return await inflated(request.stream(), MOST_USAGE_BODY)
+    if encoding == "identity":
+        return await request.body()
+    raise Problem(415, "Content-Encoding: send gzip or nothing", "Content-Encoding")
 
 
 async def inflated(chunks: AsyncIterator[bytes], most: int) -> bytes:

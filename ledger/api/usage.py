@@ -16,7 +16,7 @@ from ..service import Service
 from ..store.tokens import Token
 from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, whole_event
 from .auth import Caller, allow
-from .bounds import MOST_USAGE_BODY, inflated
+from .bounds import body_of
 from .problems import RESPONSES, Problem
 
 router = APIRouter(tags=["usage"])
@@ -136,13 +136,7 @@ async def _events(request: Request) -> list[bytes]:
     binary = any(name.startswith("ce-") for name in request.headers)
     if media not in (ONE, BATCH, LINES) and not (binary and media == BINARY):
         raise Problem(415, f"Content-Type: send {ONE}, {BATCH}, {LINES}, or {BINARY} with ce- headers", "Content-Type")
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "gzip":
-        body = await inflated(request.stream(), MOST_USAGE_BODY)
-    elif encoding == "identity":
-        body = await request.body()
-    else:
-        raise Problem(415, "Content-Encoding: send gzip or nothing", "Content-Encoding")
+    body = await body_of(request)
     if media == BINARY:
         body = join_binary(request.headers, body)
     try:

@@ -128,7 +128,7 @@ async def _metrics_served(given: Settings, service: Service) -> AsyncIterator[No
 async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicorn.Server, asyncio.Task[None]]]:
     host, port = given.address
     config = uvicorn.Config(
-        build_app(service), host, port, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S, backlog=2048
+        build_app(service, os.environ), host, port, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S, backlog=2048
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(_until_stopped(server, given.listen))

@@ -130,6 +130,13 @@ async def connections(connection: AsyncConnection, head: Head) -> list[Json]:
     return [connection_json(projections.connection_of(row)) for row in await connection.execute(query)]
 
 
+async def connection_row(connection: AsyncConnection, head: Head, name: str) -> Any:
+    """One connection's row; None if there is none of that name."""
+    c = t.connections.c
+    query = select(t.connections).where(c.org_id == head.org_id, c.connection_id == name)
+    return (await connection.execute(query)).one_or_none()
+
+
 def connection_json(c: Connection) -> Json:
     """A connection as the API shows it."""
     return {

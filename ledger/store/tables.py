@@ -183,6 +183,13 @@ commands = _table(
     indexes=(Index(None, "delivery", "next_us"),),
 )  # fmt: skip
 
+observed = _table(
+    "observed",
+    _big("org_id"), Column("digest", Bytes, nullable=False), _text("connection_id"), _big("time_us"), _text("response_id", null=True),
+    _text("key"), _text("model", null=True), _big("cost", null=True), _big("input_tokens"), _big("output_tokens"),
+    key=("org_id", "digest"),
+)  # fmt: skip
+
 # The rate card is the ledger's, not an org's. `provider` is empty for a rate of the model wherever it runs.
 rate_cards = _table("rate_cards", _big("version"), _big("created_us"), _text("by"), _text("origin"), key=("version",))
 

@@ -276,6 +276,22 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "observed",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("connection_id", sa.Text(), nullable=False),
+        sa.Column("time_us", big(), nullable=False),
+        sa.Column("response_id", sa.Text(), nullable=True),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("cost", big(), nullable=True),
+        sa.Column("input_tokens", big(), nullable=False),
+        sa.Column("output_tokens", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "digest", name=op.f("pk_observed")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "orgs",
         sa.Column("org_id", big(), sa.Identity(always=False), nullable=False),
         sa.Column("org", sa.Text(), nullable=False),
@@ -436,6 +452,7 @@ def downgrade() -> None:
 
     op.drop_table("orgs")
     op.drop_table("labels")
+    op.drop_table("observed")
     op.drop_table("known_ids")
     op.drop_table("keys")
     with op.batch_alter_table("journal", schema=None) as batch_op:

@@ -1,0 +1,216 @@
+"""Owns `POST /v1/webhooks/{org}/{connection}` and `POST /v1/traces`: a gateway's own payloads, verified as their sender can be.
+
+A sender shows a token of ours, or the connection's secret in a header where it can send a fixed one, or signs with it by
+Standard Webhooks (T2): then a message older or newer than five minutes is refused, and one that is replayed inside them is
+a duplicate, since its calls have identities (J2). Whoever is refused learns nothing of what exists here.
+"""
+
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Request, Response
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTracePartialSuccess, ExportTraceServiceResponse
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from ..core.commands import RecordUsage, Rejected, Status
+from ..core.connections import Connection, Gateway
+from ..gateways.litellm_usage import parse_litellm
+from ..gateways.openrouter_usage import parse_openrouter
+from ..gateways.references import SecretMissing, secret_at
+from ..store import observed, reports
+from ..store.books import connection_of
+from ..wire.otlp import is_usage, key_by_attributes, spans_of_json, spans_of_protobuf, usage_of
+from ..wire.usage import EnvelopeError, parse_usage, split_events, whole_event
+from .auth import Caller, allow
+from .bounds import body_of
+from .problems import RESPONSES, Problem
+from .values import ExactRoute, OrgId, PathId
+
+log = structlog.get_logger()
+router = APIRouter(tags=["usage"], route_class=ExactRoute)
+SECRET_HEADER = "x-webhook-secret"
+PROTOBUF, JSON, LINES, BATCH = "application/x-protobuf", "application/json", "application/x-ndjson", "application/cloudevents-batch+json"
+MOST_TOLD = 100
+REMEMBERED_S = 2.0
+_encode = msgspec.json.Encoder().encode
+
+Parsed = list[RecordUsage | Rejected]
+
+
+class Known:
+    """The connections lately asked for: a busy webhook reads its own once in a moment."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self._remembered: dict[tuple[str, str], tuple[float, int, Connection]] = {}
+
+    async def find(self, request: Request, org: str, name: str) -> tuple[int, Connection] | None:
+        """An org's id and its connection by name, where usage may come in by it."""
+        until, org_id, found = self._remembered.get((org, name), (0.0, 0, None))
+        if found is None or until < time.monotonic():
+            async with request.app.state.service.database.snapshot() as connection:
+                head = await reports.head(connection, org)
+                row = await reports.connection_row(connection, head, name) if head is not None else None
+            if head is None or row is None:
+                return None
+            org_id, found = head.org_id, connection_of(row)
+            if len(self._remembered) > 10_000:
+                self._remembered.clear()
+            self._remembered[org, name] = (time.monotonic() + REMEMBERED_S, org_id, found)
+        return (org_id, found) if found.inward else None
+
+
+_UNKNOWN = "send a token that may ingest for this org, the connection's secret, or a valid signature"
+
+
+@router.post("/v1/webhooks/{org}/{connection}", responses=RESPONSES, response_class=Response)
+@router.put("/v1/webhooks/{org}/{connection}", responses=RESPONSES, response_class=Response, include_in_schema=False)
+async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Response:
+    """Records what a gateway sends in its own form, by the connection's kind; a test of the connection is answered 200."""
+    known: Known = request.app.state.known
+    stands = await known.find(request, org, connection)
+    body = await body_of(request)
+    await _verify(request, org, stands[1] if stands else None, body, known.environ)
+    if stands is None:
+        raise Problem(404, f"there is no connection {connection!r} that usage comes in by")
+    org_id, account = stands
+    try:
+        parsed = _PARSERS[account.gateway](body, org, account, _media(request))
+    except EnvelopeError as error:
+        raise Problem(400, str(error)) from None
+    commands = [event for event in parsed if isinstance(event, RecordUsage)]
+    counts = {str(Status.REJECTED): len(parsed) - len(commands)} if len(commands) < len(parsed) else {}
+    if not account.counts:
+        async with request.app.state.service.database.writer.begin() as writer:
+            await observed.keep(writer, org_id, account.connection_id, commands)
+        counts |= {"observed": len(commands)}
+    else:
+        for result in await request.app.state.service.record(commands):
+            counts[str(result.status)] = counts.get(str(result.status), 0) + 1
+    return Response(_encode({"results": counts, "rejected": _told(parsed)}), media_type=JSON)
+
+
+def _media(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _told(parsed: Parsed) -> list[dict[str, Any]]:
+    """Why calls were rejected, by their place in the body; the first of them."""
+    return [
+        {"place": place, "id": event.event_id, "field": event.field, "detail": event.detail}
+        for place, event in enumerate(parsed)
+        if isinstance(event, Rejected)
+    ][:MOST_TOLD]
+
+
+async def _verify(request: Request, org: str, account: Connection | None, body: bytes, environ: Mapping[str, str]) -> None:
+    """Raises Problem unless the sender is who may send here."""
+    headers = request.headers
+    secret = _secret(account, environ)
+    if "webhook-signature" in headers:
+        return _signed(secret, body, headers)
+    shown = headers.get(SECRET_HEADER)
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    bearer = bearer.strip() if kind.lower() == "bearer" else ""
+    for given in (shown, bearer):
+        if given and secret is not None and hmac.compare_digest(given.encode(), secret.encode()):
+            return None
+    if not bearer:
+        raise Problem(401, _UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
+    allow(await request.app.state.gate.enter(bearer), "ingest", org)
+    return None
+
+
+def _secret(account: Connection | None, environ: Mapping[str, str]) -> str | None:
+    if account is None or account.secret is None:
+        return None
+    try:
+        return secret_at(account.secret, environ)
+    except SecretMissing as error:
+        log.error("webhook_secret_missing", connection=account.connection_id, why=str(error))
+        raise Problem(503, "the connection's secret can't be read here; the log says why") from None
+
+
+def _signed(secret: str | None, body: bytes, headers: Mapping[str, str]) -> None:
+    try:
+        if secret is None:
+            raise WebhookVerificationError("no secret")
+        Webhook(secret).verify(body, dict(headers), json_parse=False)
+    except (WebhookVerificationError, ValueError, RuntimeError):  # also a signature that is not base64, a body that is not text
+        raise Problem(401, "the signature is wrong, or older or newer than five minutes", "webhook-signature") from None
+    except Exception as error:
+        if type(error).__module__.startswith("standardwebhooks"):
+            raise Problem(503, "the connection's secret is empty") from None
+        raise
+
+
+def _cloudevents(body: bytes, org: str, account: Connection, media: str) -> Parsed:
+    events = split_events(body, media) if media in (LINES, BATCH) else [whole_event(body)]
+    return [_own(parse_usage(bytes(event), org), org) for event in events]
+
+
+def _own(event: RecordUsage | Rejected, org: str) -> RecordUsage | Rejected:
+    """T1: what comes in by an org's connection is the org's."""
+    if isinstance(event, RecordUsage) and event.usage.org != org:
+        return Rejected(detail="data.org: is not the connection's org", field="data.org", source=event.source, event_id=event.event_id)
+    return event
+
+
+def _otlp(body: bytes, org: str, account: Connection, media: str) -> Parsed:
+    def key(span: Any) -> str | None:
+        name = key_by_attributes(span)
+        return account.keys.get(name, name) if name is not None else None
+
+    spans = spans_of_protobuf(body) if media == PROTOBUF else spans_of_json(body or b"{}")
+    source = f"connection/{account.connection_id}"
+    return [
+        span if isinstance(span, Rejected) else usage_of(span, org, source, key)
+        for span in spans
+        if isinstance(span, Rejected) or is_usage(span)
+    ]  # fmt: skip
+
+
+_PARSERS: dict[Gateway, Callable[[bytes, str, Connection, str], Parsed]] = {
+    Gateway.OPENROUTER: lambda body, org, account, media: parse_openrouter(body, org, account),
+    Gateway.LITELLM: lambda body, org, account, media: parse_litellm(body, org, account),
+    Gateway.OTLP: _otlp,
+    Gateway.WEBHOOK: _cloudevents,
+    Gateway.HTTP: _cloudevents,
+}
+
+
+@router.post("/v1/traces", responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
+async def post_traces(request: Request, caller: Caller) -> Response:
+    """Records the GenAI spans of an OTLP export, JSON or protobuf; other spans are none of ours. The token's org is the spans'.
+
+    Whose a span is says its attribute `ledger.key`, or its resource's, else the resource's `service.name`.
+    """
+    allow(caller, "ingest", caller.org)
+    if caller.org is None:
+        raise Problem(403, "the spans' org is the token's: use a token for one org")
+    media = _media(request)
+    if media not in (PROTOBUF, JSON):
+        raise Problem(415, f"Content-Type: send {PROTOBUF} or {JSON}", "Content-Type")
+    body = await body_of(request)
+    account = Connection(connection_id="traces", gateway=Gateway.OTLP)
+    try:
+        parsed = _otlp(body, caller.org, account, media)
+    except EnvelopeError as error:
+        raise Problem(400, str(error)) from None
+    results = await request.app.state.service.record([event for event in parsed if isinstance(event, RecordUsage)])
+    wrong = [event.detail for event in parsed if isinstance(event, Rejected)]
+    wrong += [f"{result.reason or result.status}" for result in results if result.status in (Status.REJECTED, Status.PARKED)]
+    return _exported(media, wrong)
+
+
+def _exported(media: str, wrong: Sequence[str]) -> Response:
+    """OTLP's own answer: a partial success names what was wrong with the first span that was refused."""
+    if media == PROTOBUF:
+        partial = ExportTracePartialSuccess(rejected_spans=len(wrong), error_message=wrong[0]) if wrong else None
+        return Response(ExportTraceServiceResponse(partial_success=partial).SerializeToString(), media_type=PROTOBUF)
+    answer = {"partialSuccess": {"rejectedSpans": str(len(wrong)), "errorMessage": wrong[0]}} if wrong else {}
+    return Response(_encode(answer), media_type=JSON)

@@ -1,0 +1,95 @@
+"""Owns how the loose values of vendors become the fields of usage: numbers that come as text or as text that is a number,
+within the same bounds as an event's (T4), secrets replaced (S2). Refuses what it would have to guess, naming the field.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ..core.money import AmountError, Nanos, parse_usd
+from .secrets import clean_name, clean_text
+
+MOST_COUNT = 2**53 - 1
+MOST_ID, MOST_NAME = 128, 256
+_FIRST_US, _LAST_US = 0, 253_402_300_799_000_000  # 1970 to 9999
+
+
+class Refused(ValueError):
+    """A value that can't be taken; nothing of it is in the message but its field."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+
+
+def count_of(field: str, value: Any) -> int:
+    """A count, from a number or a number as text; nothing is 0. Raises Refused."""
+    if value is None or value == "":
+        return 0
+    if type(value) is int:
+        count = value
+    elif isinstance(value, str | float | Decimal):
+        try:
+            exact = Decimal(value if isinstance(value, str) and len(value) <= 32 else repr(value) if isinstance(value, float) else value)
+        except InvalidOperation:
+            raise Refused(field, "is not a number") from None
+        if not exact.is_finite() or exact.adjusted() > 16 or exact != exact.to_integral_value():
+            raise Refused(field, "is not a whole number")
+        count = int(exact)
+    else:
+        raise Refused(field, "is not a number")
+    if not 0 <= count <= MOST_COUNT:
+        raise Refused(field, "is negative" if count < 0 else f"is more than {MOST_COUNT}")
+    return count
+
+
+def amount_of(field: str, value: Any) -> tuple[Nanos | None, str | None]:
+    """An amount and its text as written; None for none. A float is one that the wire has in binary: its shortest digits are
+    taken (M1). Raises Refused."""
+    if value is None or value == "":
+        return None, None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise Refused(field, "is not an amount of US dollars")
+    text = repr(value) if isinstance(value, float) else str(value)
+    try:
+        return parse_usd(text), text
+    except AmountError as error:
+        raise Refused(field, str(error)) from None
+
+
+def name_of(field: str, value: Any, most: int = MOST_NAME) -> str | None:
+    """A name, None for an empty one. Raises Refused."""
+    if value is None or value == "":
+        return None
+    return clean_name(_fits(field, value, most))
+
+
+def text_of(field: str, value: Any, most: int = MOST_NAME) -> str | None:
+    """As `name_of`, for texts that hardly ever come again."""
+    if value is None or value == "":
+        return None
+    return clean_text(_fits(field, value, most))
+
+
+def _fits(field: str, value: Any, most: int) -> str:
+    text = str(value) if type(value) in (int, bool) else value
+    if not isinstance(text, str):
+        raise Refused(field, "is not text")
+    if len(text) > most:
+        raise Refused(field, f"is longer than {most} characters")
+    if "\0" in text:
+        raise Refused(field, "contains a NUL")
+    return text
+
+
+def instant_of(field: str, value: Any, digits: int) -> int:
+    """Microseconds, from a number of units of which 10**digits are a second. Raises Refused."""
+    try:
+        exact = Decimal(value if isinstance(value, str) and len(value) <= 40 else repr(value) if isinstance(value, float) else value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise Refused(field, "is not a time") from None
+    if not exact.is_finite() or exact.adjusted() > 20:
+        raise Refused(field, "is not a time")
+    us = int(exact.scaleb(6 - digits))
+    if not _FIRST_US < us < _LAST_US:
+        raise Refused(field, "is not between the years 1970 and 9999")
+    return us

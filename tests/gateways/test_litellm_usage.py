@@ -1,0 +1,135 @@
+"""LiteLLM's callback, trap by trap."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.core.commands import RecordUsage, Rejected
+from ledger.core.connections import Connection, Gateway
+from ledger.gateways.litellm_usage import parse_litellm
+from ledger.wire.usage import EnvelopeError
+
+from .payloads import END_US, HASH, PROMPT, litellm, litellm_payload
+
+PROXY = Connection(connection_id="proxy", gateway=Gateway.LITELLM)
+
+
+def one(metadata: dict[str, Any] | None = None, connection: Connection = PROXY, **said: Any) -> RecordUsage:
+    (event,) = parse_litellm(litellm(metadata, **said), "acme", connection)
+    assert isinstance(event, RecordUsage), event
+    return event
+
+
+def call_of(payload: dict[str, Any]) -> RecordUsage:
+    (event,) = parse_litellm(json.dumps(payload).encode(), "acme", PROXY)
+    assert isinstance(event, RecordUsage), event
+    return event
+
+
+def test_a_captured_payload_becomes_usage() -> None:
+    call = one()
+    usage = call.usage
+    assert (call.source, call.time_us, call.cost, call.cost_text) == ("connection/proxy", END_US, 13_500, "1.35e-05")
+    assert (usage.org, usage.key, usage.workspace, usage.member, usage.end_user) == ("acme", HASH, "team-9", "ann", "customer-7")
+    assert (usage.model, usage.provider, usage.session, usage.response_id) == ("gpt-4o-mini", "openai", "t-1", "chatcmpl-1b7")
+    assert (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens) == (10, 4, 20, 7)
+    assert usage.tags == {"prod": "true", "ticket": "A-1", "litellm_org": "org-1", "key_alias": "crawler"}
+    assert usage.started_us == 1_783_220_991_321_000 and not usage.batch
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + litellm() + b"," + litellm(id="2") + b"]",
+        litellm() + b"\n" + litellm(id="2") + b"\n",
+        b"\r\n" + litellm() + b"\r\n\r\n" + litellm(id="2"),
+        json.dumps([litellm_payload(), litellm_payload(id="2")], indent=1).encode(),
+    ],
+)
+def test_a_body_is_an_array_or_lines_and_needs_no_content_type_to_say_so(body: bytes) -> None:
+    calls = parse_litellm(body, "acme", PROXY)
+    assert [type(call) for call in calls] == [RecordUsage] * 2 and calls[0].digest != calls[1].digest  # type: ignore[union-attr]
+
+
+def test_one_payload_over_many_lines_is_one() -> None:
+    assert len(parse_litellm(json.dumps(litellm_payload(), indent=2).encode(), "acme", PROXY)) == 1
+
+
+def test_the_connections_maps_say_whose_a_key_and_a_team_are_by_hash_or_by_alias() -> None:
+    by_hash = Connection(connection_id="proxy", gateway=Gateway.LITELLM, keys={HASH: "k1"}, workspaces={"team-9": "w1"})
+    by_alias = Connection(connection_id="proxy", gateway=Gateway.LITELLM, keys={"crawler": "k2"}, workspaces={"research": "w2"})
+    assert (one(connection=by_hash).usage.key, one(connection=by_hash).usage.workspace) == ("k1", "w1")
+    assert (one(connection=by_alias).usage.key, one(connection=by_alias).usage.workspace) == ("k2", "w2")
+
+
+def test_a_call_without_a_key_is_booked_all_the_same() -> None:
+    assert one({"user_api_key_hash": None}).usage.key == "crawler"
+    assert one({"user_api_key_hash": None, "user_api_key_alias": None, "user_api_key_team_id": None}).usage.key == "unknown"
+    assert call_of(litellm_payload() | {"metadata": None}).usage.key == "unknown"
+
+
+def test_a_model_whose_price_litellm_does_not_know_is_unpriced_not_free() -> None:
+    unknown = {"response_cost": 0.0, "cost_breakdown": None}
+    assert one(**unknown, response_cost_failure_debug_info={"error_str": "no price"}).cost is None
+    assert one(**unknown).cost is None, "a cost of 0 that nothing explains"
+    assert one(response_cost=None).cost is None
+    assert one(response_cost=0.0, cost_breakdown={"input_cost": 0.0, "output_cost": 0.0}).cost == 0, "a price of 0 is a price"
+
+
+def test_a_cache_hit_costs_nothing_and_a_failure_what_it_says() -> None:
+    assert one(cache_hit=True, response_cost=0.0, cost_breakdown=None).cost == 0
+    failed = {"status": "failure", "error_str": PROMPT, "id": "b980", "cost_breakdown": None, "prompt_tokens": 0, "completion_tokens": 0}
+    assert one(**failed, response_cost=0.0).cost == 0
+    assert one(**failed, response_cost=0.25).cost == 250_000_000
+    assert one(**failed, response_cost=0.0).usage.response_id is None
+
+
+def test_retries_share_a_calls_id_and_are_told_apart_and_the_same_again_is_the_same() -> None:
+    calls = [one(), one(id="other"), one(model_id="x"), one(status="failure"), one(startTime=1783220991.322), one(litellm_call_id="mine")]
+    assert len({call.digest for call in calls}) == 6
+    assert one(response_time=9.9, metadata={"new": 1}).digest == one().digest
+
+
+def test_batch_calls_are_marked() -> None:
+    assert one(call_type="aretrieve_batch").usage.batch
+
+
+def test_nothing_that_was_said_is_kept_and_fields_of_a_next_version_are_ignored() -> None:
+    call = one({"user_api_key_budget": {"a": [1]}}, brand_new={"x": PROMPT}, guardrail_information=[{"guardrail_request": PROMPT}])
+    assert PROMPT not in msgspec.json.encode(call).decode()
+
+
+@pytest.mark.parametrize("usage", [None, "text", 5, [], {"prompt_tokens_details": "x"}, {"cache_read_input_tokens": 3}])
+def test_a_usage_object_of_another_shape_costs_the_details_only(usage: Any) -> None:
+    cached = usage.get("cache_read_input_tokens", 0) if isinstance(usage, dict) else 0
+    used = one({"usage_object": usage}).usage
+    assert (used.input_tokens, used.cached_input_tokens) == (10, cached)
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"prompt_tokens": -1}, "prompt_tokens"), ({"prompt_tokens": "x"}, "prompt_tokens"), ({"prompt_tokens": 1.5}, "prompt_tokens"),
+        ({"completion_tokens": 1e30}, "completion_tokens"), ({"endTime": None}, "endTime"), ({"endTime": "soon"}, "endTime"),
+        ({"endTime": -5.0}, "endTime"), ({"endTime": {"a": 1}}, "endTime"), ({"response_cost": -1}, "response_cost"),
+        ({"response_cost": "1 EUR"}, "response_cost"), ({"response_cost": 1e9}, "response_cost"),
+        ({"id": None, "litellm_call_id": None}, "id"),
+        ({"model": "m\0"}, "model"), ({"model": 5}, "model"), ({"metadata": 5}, "metadata"),
+    ],
+)  # fmt: skip
+def test_a_payload_with_a_bad_value_is_rejected_by_its_field_between_neighbours_that_are_not(said: dict[str, Any], field: str) -> None:
+    bad = json.dumps(litellm_payload() | said)
+    first, middle, last = parse_litellm(b"[" + b",".join([litellm(), bad.encode(), litellm(id="z")]) + b"]", "acme", PROXY)
+    assert isinstance(first, RecordUsage) and isinstance(last, RecordUsage)
+    assert isinstance(middle, Rejected) and middle.field == field, middle
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"5 5", b"[1,", b"\xff\xfe", b"[" * 100_000, litellm()[:-1]])
+def test_a_body_that_is_not_json_is_refused_as_a_whole_or_line_by_line(body: bytes) -> None:
+    try:
+        events = parse_litellm(body, "acme", PROXY)
+    except EnvelopeError:
+        return
+    assert events and all(isinstance(event, Rejected) for event in events)
