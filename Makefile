@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench clean servers
+.PHONY: env help install run test lint bench clean servers
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -27,6 +27,11 @@ install: $(VENV)/.installed ## the virtual environment .venv with the ledger com
 
 run: install ## a sample org's usage flows through the ledger before your eyes, then it keeps serving
 	@$(BIN)/python -m examples.demo
+
+env: ## secrets for docker-compose in .env, made once
+	@test -e .env || (umask 077; $(PYTHON) -c "import secrets; print('\n'.join(f'{name}={secrets.token_urlsafe(24)}' for name in \
+		('POSTGRES_PASSWORD', 'LEDGER_READER_PASSWORD', 'LEDGER_ADMIN_TOKEN', 'GRAFANA_ADMIN_PASSWORD')))" > .env)
+	@echo ".env holds the secrets; now: docker compose up -d"
 
 servers: # real PostgreSQL, Kafka and Prometheus for the tests, where neither the environment nor Docker has one
 	@sh tests/servers/install.sh

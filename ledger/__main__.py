@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import ordering, rates, reading, serve, upkeep
+from .cli import ordering, rates, reading, serve, upkeep, watching
 
 
 def build() -> typer.Typer:
@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     )  # fmt: skip
     for command in (
         serve.serve, upkeep.migrate, ordering.apply, reading.get, reading.balances, reading.explain, ordering.pause, ordering.resume,
-        ordering.revoke, upkeep.replay, upkeep.verify,
+        ordering.revoke, upkeep.replay, upkeep.verify, watching.reader,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(upkeep.tokens, name="tokens")

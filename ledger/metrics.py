@@ -173,6 +173,9 @@ class BooksGauges(Collector):
             oldest = self._age_s(now.command_since_us)
             yield _gauge("ledger_key_command_oldest_age_seconds", "Age of the oldest key command not yet confirmed (seconds).", oldest)
             yield _by("ledger_parked_events", "Usage kept aside until it is sent again, by reason (count).", ("reason",), now.parked)
+            if now.card_age_us is not None:
+                age_s = now.card_age_us / SECOND_US
+                yield _gauge("ledger_rate_card_age_seconds", "Time since a price list was last taken in (seconds).", age_s)
             yield from self._windows(now)
         if slow is not None:
             yield _by("ledger_keys", "Keys by state (count).", ("state",), slow.keys)

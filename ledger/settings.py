@@ -28,6 +28,7 @@ class Settings(BaseModel):
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="port of /metrics; 0 for none")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     admin_token: str | None = Field(default=None, min_length=16, description="the first access token; used at the first start only")
+    reader_password: str | None = Field(default=None, min_length=12, description="of the role that `ledger reader` makes for dashboards")
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
     drift_percent: int = Field(default=5, ge=0, le=1000, description="how far a reported cost may be from the rate card's before it counts")
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -33,7 +34,7 @@ def postgres() -> Iterator[Server]:
             USED.append(f"PostgreSQL from {server.how}")
             yield server
     except NoPostgres as error:
-        _leave_out(error)
+        leave_out(error)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +45,7 @@ def kafka() -> Iterator[kafka_server.Server]:
             USED.append(f"Kafka from {server.how}")
             yield server
     except kafka_server.NoKafka as error:
-        _leave_out(error)
+        leave_out(error)
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +55,12 @@ def prometheus() -> Callable[..., AbstractContextManager[prometheus_server.Serve
         with prometheus_server.running_prometheus({}) as server:
             USED.append(f"Prometheus from {server.how}")
     except prometheus_server.NoPrometheus as error:
-        _leave_out(error)
+        leave_out(error)
     return prometheus_server.running_prometheus
 
 
-def _leave_out(error: Exception) -> None:
+def leave_out(error: Exception) -> NoReturn:
+    """Skips the test and says so at the end of the run; in CI it is a failure."""
     LEFT_OUT.append(str(error))
     if os.environ.get("CI") == "true":
         pytest.fail(f"left out, which CI does not allow: {error}", pytrace=False)

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what the tests' real servers need and this machine lacks: PostgreSQL and Prometheus from Debian's
 # packages, Kafka from Maven Central.
-# Nothing is installed where Docker can run it, nor a server that an environment variable names.
+# docker-compose.yml's own checker from Go's modules. Nothing is installed where Docker can run it, nor a server that an environment variable names.
 set -eu
 here=$(dirname "$0")
+sh "$here/compose.sh" || echo "Compose was not built; the tests will say that they left it out" >&2
 jars=${XDG_CACHE_HOME:-$HOME/.cache}/ledger-tests/kafka
 
 has() { command -v "$1" >/dev/null 2>&1; }

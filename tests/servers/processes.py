@@ -57,6 +57,11 @@ class Process:
             self._running.wait(30)
             self._running = None
 
+    def wait(self, timeout_s: float = 60) -> int:
+        """Its exit code, once it has ended by itself. Raises subprocess.TimeoutExpired."""
+        assert self._running is not None, "it was not started"
+        return self._running.wait(timeout_s)
+
     def ended(self) -> bool:
         """Whether it ended by itself; its log says why."""
         return self._running is not None and self._running.poll() is not None
