@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,7 +27,7 @@ class Settings(BaseModel):
     listen: str = Field(default="127.0.0.1:8080", description="HOST:PORT of the HTTP API")
     metrics_listen: str = Field(default="127.0.0.1", description="address of the metrics port")
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="port of /metrics; 0 for none")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="debug, info, warning or error")
     admin_token: str | None = Field(default=None, min_length=16, description="the first access token; used at the first start only")
     reader_password: str | None = Field(default=None, min_length=12, description="of the role that `ledger reader` makes for dashboards")
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
@@ -74,8 +75,12 @@ def read_settings(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Se
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        wrong += [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        wrong += [_wrong(fault) for fault in error.errors(include_input=False)]
         settings = None
     if wrong or settings is None:
         raise SettingsError("\n".join(wrong))
     return settings
+
+
+def _wrong(fault: Any) -> str:
+    return f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"

@@ -53,7 +53,7 @@ class Bounds:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         await _discard(receive, {"more_body": True})
         problem = _too_long(most)
-        await answer(problem.status, problem.detail, headers={"Connection": "close"})(scope, receive, send)
+        await answer(problem.status_code, problem.detail, headers={"Connection": "close"})(scope, receive, send)
 
 
 def _too_long(most: int) -> Problem:
@@ -86,11 +86,15 @@ async def inflated(chunks: AsyncIterator[bytes], most: int) -> bytes:
     unpacker, parts, size = zlib.decompressobj(31), [], 0
     try:
         async for chunk in chunks:
-            part = unpacker.decompress(chunk, most + 1 - size)
-            size += len(part)
-            parts.append(part)
-            if size > most:
-                raise _too_long(most)
+            while chunk:
+                if unpacker.eof:  # a gzip body may be several, one after the other
+                    unpacker = zlib.decompressobj(31)
+                part = unpacker.decompress(chunk, most + 1 - size)
+                size += len(part)
+                parts.append(part)
+                if size > most:
+                    raise _too_long(most)
+                chunk = unpacker.unused_data
     except zlib.error:
         raise Problem(400, "the body is not gzip, as its Content-Encoding says") from None
     if not unpacker.eof:

@@ -93,7 +93,7 @@ class ConfirmGiven(Given):
     """A gateway's answer to a command."""
 
     state: State
-    mark: Annotated[str, Field(max_length=200)] | None = None
+    mark: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
 
 
 class AdjustmentGiven(Given):

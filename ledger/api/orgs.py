@@ -13,7 +13,7 @@ from . import models as m
 from .auth import Admin, Caller, OrgReader, Reader, allow
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import Cursor, ExactRoute, Limit, OrgId, PathId, decode_cursor, encode_cursor, version_of
+from .values import Cursor, ExactRoute, Id, Limit, OrgId, PathId, decode_cursor, encode_cursor, version_of
 
 router = APIRouter(route_class=ExactRoute)
 Version = Annotated[int | None, Depends(version_of)]
@@ -34,11 +34,11 @@ async def list_orgs(request: Request, caller: Caller, limit: Limit = 100, cursor
     async with snapshot(request) as connection:
         if caller.org is not None:
             mine = await reports.head(connection, caller.org)
-            heads = [mine] if mine else []
+            heads, more = [mine] if mine else [], None
         else:
             heads = await reports.orgs(connection, decode_cursor(cursor, str) or "", limit)
+            more = encode_cursor(heads[-1].org) if len(heads) == limit else None
         labels = await reports.org_labels(connection, heads)
-    more = encode_cursor(heads[-1].org) if len(heads) == limit else None
     return m.Orgs.model_validate({"orgs": [reports.org_json(head) | {"labels": labels[head.org]} for head in heads], "cursor": more})
 
 
@@ -129,7 +129,7 @@ async def delete_workspace(request: Request, org: OrgId, workspace: PathId, call
 @router.get("/v1/orgs/{org}/keys", tags=["keys"], responses=RESPONSES)
 async def list_keys(
     request: Request, org: OrgId, caller: Reader, limit: Limit = 100, cursor: Cursor = None,
-    state: State | None = None, workspace: str | None = None, deleted: bool = False,
+    state: State | None = None, workspace: Id | None = None, deleted: bool = False,
 ) -> m.Keys:  # fmt: skip
     """Keys, by id."""
     k = t.keys.c
@@ -148,10 +148,9 @@ async def _key(request: Request, response: Response, org: str, key: str, home: s
     async with snapshot(request) as connection:
         head = await found(connection, org)
         shown = await reports.keys_json(connection, head, [key])
-    if not shown:
-        raise Problem(404, f"there is no key {key!r}")
-    if home is not None and shown[0]["workspace"] != home:
-        raise Problem(403, "this token reads one workspace only")
+    if not shown or (home is not None and shown[0]["workspace"] != home):
+        where = "" if home is None else f" in workspace {home!r}, the one that this token reads"  # and no word of others (T1)
+        raise Problem(404, f"there is no key {key!r}{where}")
     tagged(response, shown[0]["version"], made=made)
     return m.Key.model_validate(shown[0])
 

@@ -38,12 +38,11 @@ class ProblemDocument(BaseModel):
     errors: list[Fault] = []
 
 
-class Problem(Exception):
-    """Raised by a route to answer with a problem document."""
+class Problem(HTTPException):
+    """Raised to answer with a problem document; an HTTPException, so that it passes through the framework's reading of bodies."""
 
     def __init__(self, status: int, detail: str, field: str | None = None, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
+        super().__init__(status, detail, headers)
         self.faults = [Fault(field=field, detail=detail)] if field else []
 
 
@@ -67,7 +66,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _(_: Request, problem: Problem) -> JSONResponse:
-        return answer(problem.status, problem.detail, problem.faults, problem.headers)
+        return answer(problem.status_code, problem.detail, problem.faults, dict(problem.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def _(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -15,7 +15,7 @@ from ..store.tokens import Token
 from . import models as m
 from .auth import Admin, OrgReader, Reader
 from .problems import CHANGES, RESPONSES, Problem, accept
-from .values import Cursor, ExactRoute, Limit, Moment, OrgId, PathId, Scope, decode_cursor, encode_cursor
+from .values import CapId, Cursor, ExactRoute, Id, Limit, Moment, OrgId, PathId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 
@@ -83,7 +83,7 @@ async def _all_scopes(
 
 @router.get("/v1/orgs/{org}/breaches", tags=["breaches"], responses=RESPONSES)
 async def get_breaches(
-    request: Request, org: OrgId, caller: Reader, open: bool = False, cap: str | None = None, scope: Scope | None = None,
+    request: Request, org: OrgId, caller: Reader, open: bool = False, cap: CapId | None = None, scope: Scope | None = None,
     limit: Limit = 100, cursor: Cursor = None,
 ) -> m.Breaches:  # fmt: skip
     """Breaches, newest first."""
@@ -103,9 +103,11 @@ async def get_breaches(
 
 @router.get("/v1/orgs/{org}/commands", tags=["commands"], responses=RESPONSES)
 async def get_commands(
-    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: str | None = None, limit: Limit = 100
+    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100
 ) -> m.KeyCommands:
     """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3)."""
+    if delivery is not None and delivery not in inbox.DELIVERIES:
+        raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
     async with snapshot(request) as connection:
         head = await found(connection, org)
         shown = await reports.commands(connection, head, limit=limit, delivery=delivery, keys=None if key is None else [key])
@@ -146,7 +148,7 @@ async def get_entries(
 async def get_explanation(
     request: Request, org: OrgId, caller: OrgReader,
     scope: Scope | None = None,
-    breach: Annotated[str | None, Query(description="CAP/ORDINAL")] = None,
+    breach: Annotated[CapId | None, Query(description="CAP/ORDINAL")] = None,
     period: Period | None = None,
     at: Moment | None = None,
 ) -> m.Explanation:  # fmt: skip

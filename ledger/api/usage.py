@@ -137,10 +137,10 @@ async def _events(request: Request) -> list[bytes]:
     if media not in (ONE, BATCH, LINES) and not (binary and media == BINARY):
         raise Problem(415, f"Content-Type: send {ONE}, {BATCH}, {LINES}, or {BINARY} with ce- headers", "Content-Type")
     body = await body_of(request)
-    if media == BINARY:
-        body = join_binary(request.headers, body)
     try:
-        if media in (BINARY, ONE):
+        if media == BINARY:
+            return [join_binary(request.headers, whole_event(body))]
+        if media == ONE:
             return [whole_event(body)]
         return [bytes(event) for event in split_events(body, media)]
     except EnvelopeError as error:

@@ -24,12 +24,21 @@ MOST_LISTED = 1000
 
 
 def checked_id(text: str) -> str:
-    """An id within its bounds (S1, T4), secrets replaced."""
-    if not 1 <= len(text) <= 128:
-        raise ValueError("is not 1 to 128 characters")
-    if "\0" in text or not text.isprintable():
-        raise ValueError("contains characters that can't be printed")
-    return redact(text)
+    """An id within its bounds (S1, T4), secrets replaced: whatever usage may name can be asked for."""
+    return redact(_held(text, 128))
+
+
+def _held(text: str, most: int) -> str:
+    """Text that is not empty, not too long, and that the databases can hold."""
+    if not 1 <= len(text) <= most:
+        raise ValueError(f"is not 1 to {most} characters")
+    if "\0" in text or not _is_unicode(text):
+        raise ValueError("contains a NUL or half a surrogate pair")
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _from_path(text: str) -> str:
@@ -40,6 +49,7 @@ def _from_path(text: str) -> str:
 
 
 Id = Annotated[str, AfterValidator(checked_id)]
+CapId = Annotated[str, AfterValidator(lambda text: _held(text, 512))]  # those that guardrails make hold two ids
 PathId = Annotated[str, Path(description="percent-encoded"), AfterValidator(_from_path)]
 OrgId = PathId
 
@@ -112,13 +122,16 @@ def decode_cursor(cursor: str | None, shape: type | tuple[type, ...]) -> Any:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         place = ...
-    if isinstance(shape, tuple):
-        fits = isinstance(place, list) and [type(part) for part in place] == list(shape)
-    else:
-        fits = isinstance(place, shape)
-    if not fits:
+    parts, shapes = (place, shape) if isinstance(shape, tuple) else ([place], (shape,))
+    if not isinstance(parts, list) or len(parts) != len(shapes) or not all(map(_is_place, parts, shapes)):
         raise Problem(422, "cursor: is not one that this list gave out", "cursor")
     return place
+
+
+def _is_place(part: Any, shape: type) -> bool:
+    if type(part) is not shape:
+        return False
+    return abs(part) < 2**63 if shape is int else "\0" not in part and _is_unicode(part)
 
 
 def version_of(
@@ -131,7 +144,7 @@ def version_of(
     if if_match is None or if_match == "*":
         return None
     tag = if_match.strip().removeprefix("W/").strip('"')
-    if not tag.isdigit() or len(tag) > 18:
+    if not (tag.isascii() and tag.isdigit()) or len(tag) > 18:
         raise Problem(412, "If-Match: is not an ETag of this thing", "If-Match")
     return int(tag)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 
@@ -31,11 +32,13 @@ def serve() -> None:
     On SQLite the schema is made at the first start. The first access token is LEDGER_ADMIN_TOKEN, or one that is made
     and shown once.
     """
-    given = settings()
-    configure_logs(given.log_level)
 
     async def work() -> None:
+        given = settings()
+        configure_logs(given.log_level)
         async with running(given) as server:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, server.stop_soon)
             await server.wait()
 
     run(work)
@@ -63,10 +66,9 @@ class Running:
         """Until it is told to stop."""
         await self._task
 
-    async def stop(self) -> None:
-        """Answers what is under way, and stops."""
+    def stop_soon(self) -> None:
+        """Takes no more requests, answers those under way, and stops."""
         self._server.should_exit = True
-        await self._task
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +132,7 @@ async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicor
     config = uvicorn.Config(
         build_app(service, os.environ), host, port, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S, backlog=2048
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     task = asyncio.create_task(_until_stopped(server, given.listen))
     while not server.started and not task.done():
         await asyncio.sleep(0.01)
@@ -138,6 +140,12 @@ async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicor
         await task
     structlog.get_logger().info("serving", address=f"http://{given.listen}", docs=f"http://{given.listen}/docs")
     yield server, task
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it: after the last answer there is still a pipeline to end and a database to close."""
+
+    capture_signals = contextlib.nullcontext  # type: ignore[assignment]
 
 
 async def _until_stopped(server: uvicorn.Server, listen: str) -> None:

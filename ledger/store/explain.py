@@ -156,7 +156,7 @@ async def balance(connection: AsyncConnection, head: Head, scope: str, period: P
 async def breach(connection: AsyncConnection, head: Head, name: str) -> Json | None:
     """A breach `CAP/ORDINAL`: as it opened, the entry that crossed, and the commands that followed."""
     cap_id, _, ordinal = name.rpartition("/")
-    if not ordinal.isdigit() or len(ordinal) > 18:
+    if not (ordinal.isascii() and ordinal.isdigit()) or len(ordinal) > 18:
         return None
     b = t.breaches.c
     query = select(t.breaches).where(b.org_id == head.org_id, b.cap_id == cap_id, b.ordinal == int(ordinal))

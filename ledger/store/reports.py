@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
 from ..core.books import ORG, Books, SumKey
-from ..core.caps import Breach, Cap, Rule, counted
+from ..core.caps import Breach, Cap, Guardrail, Rule, counted
 from ..core.connections import Connection
 from ..core.keys import Key
 from ..core.labels import History, amended, as_of
@@ -110,18 +110,13 @@ def cap_json(cap: Cap) -> Json:
 
 async def guardrails(connection: AsyncConnection, head: Head) -> list[Json]:
     """Every guardrail of an org."""
-    rails = (await _policies(connection, head)).guardrails.values()
-    return [
-        {
-            "guardrail": r.guardrail_id,
-            "each": r.each,
-            "in": list(r.within),
-            "except": list(r.except_),
-            **rule_json(r.rule),
-            "version": r.seq,
-        }
-        for r in rails
-    ]
+    return [guardrail_json(rail) for rail in (await _policies(connection, head)).guardrails.values()]
+
+
+def guardrail_json(rail: Guardrail) -> Json:
+    """A guardrail as the API shows it."""
+    named = {"guardrail": rail.guardrail_id, "each": rail.each, "in": list(rail.within), "except": list(rail.except_)}
+    return named | rule_json(rail.rule) | {"version": rail.seq}
 
 
 async def connections(connection: AsyncConnection, head: Head) -> list[Json]:
@@ -298,21 +293,31 @@ def entry_json(entry: e.Entry) -> Json:
         }  # fmt: skip
     fields = {"seq": entry.seq, "type": type(entry).__name__, "recorded_at": moment_text(entry.recorded_us)}
     return fields | {
-        name: _shown(name, getattr(entry, name)) for name in entry.__struct_fields__ if name not in ("seq", "recorded_us", "digest")
+        _SHOWN_AS.get(name, name): _shown(name, getattr(entry, name))
+        for name in entry.__struct_fields__
+        if name not in ("seq", "recorded_us", "digest")
     }
+
+
+_SHOWN_AS = {
+    "cap_id": "cap", "limit": "limit_usd", "spent": "spent_usd", "cost": "cost_usd", "price": "price_usd", "start_us": "start",
+    "end_us": "end", "hour_us": "hour",
+}  # fmt: skip
 
 
 def _shown(name: str, value: Any) -> Any:
     if isinstance(value, Cap):
         return cap_json(value)
+    if isinstance(value, Guardrail):
+        return guardrail_json(value)
     if name.endswith("_us"):
         return _maybe(value)
     if name in ("limit", "spent", "cost", "price"):
         return usd_text(value)
-    if hasattr(value, "rule"):
-        return {"guardrail": value.guardrail_id, "each": value.each, "in": value.within, "except": value.except_, **rule_json(value.rule)}
+    if name == "day":
+        return date_of(value).isoformat()
     if name == "openings":
-        return {scope: usd_text(part.spent) for scope, part in value.items()}
+        return [{"scope": part.scope, "hour": moment_text(part.hour_us), "spent_usd": usd_text(part.used.spent)} for part in value]
     return value
 
 

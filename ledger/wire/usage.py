@@ -117,7 +117,7 @@ def whole_event(body: bytes) -> bytes:
 
 
 def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
-    """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body) in structured form."""
+    """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body, one JSON value) in structured form."""
     attributes = {
         name: unquote(headers[f"ce-{name}"]) for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers
     }

@@ -45,7 +45,7 @@ class Api:
             self.tokens[name] = await tokens.create(connection, Token(name, scopes, org, workspace), NOW_US)
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, by: str = "admin", headers: dict[str, str] | None = None, **query: Any
+        self, method: str, path: str, body: Any = None, *, by: str = "admin", headers: dict[str, Any] | None = None, **query: Any
     ) -> httpx.Response:
         """A request by the bearer of a token, with a JSON body if there is one."""
         sent = {"Authorization": f"Bearer {self.tokens[by]}"} | (headers or {})

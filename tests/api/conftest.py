@@ -38,5 +38,3 @@ def process_anywhere(tmp_path: Path, database_url: str) -> Iterator[Process]:
     """`ledger serve` on each database, with an admin token."""
     with Process(tmp_path, database_url) as running:
         yield running
-
-

@@ -65,10 +65,14 @@ class Process:
             self._running.kill()
             self._running.wait(10)
 
-    def terminate(self, wait_s: float = 15) -> int:
-        """SIGTERM, as an orchestrator sends it; its exit code."""
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
         assert self._running is not None
-        self._running.send_signal(signal.SIGTERM)
+        self._running.send_signal(number)
+
+    def exit_code(self, wait_s: float = 15) -> int:
+        """What it exits with, in its own time."""
+        assert self._running is not None
         return self._running.wait(wait_s)
 
     def rss_mb(self) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ledger.api.values import encode_cursor
 from tests.api.asking import BATCH, LINES, ONE, Api, event, moment, problem
 
 DIGITS = "1234567890123456789012345678901234567890"
@@ -113,7 +114,7 @@ async def test_a_parked_event_can_be_sent_again_when_its_time_has_come(api: Api)
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"not json", b'{"a":1}}', b"\xff\xfe", b'"text"', b"[" * 100_000, b'{"a":' * 100_000, b"[[]", b"null", b"\0"],
-    ids=["nothing", "cut short", "words", "one brace too many", "not UTF-8", "text", "100,000 levels", "deep objects", "open", "null", "NUL"],
+    ids=["nothing", "cut short", "words", "a brace too many", "not UTF-8", "text", "very deep", "deep objects", "open", "null", "NUL"],
 )
 async def test_a_body_that_can_not_be_read_is_refused_as_a_whole(api: Api, media: str, body: bytes) -> None:
     problem(await api.send(body, media), 400)
@@ -185,7 +186,7 @@ async def test_a_bad_reason_is_refused(api: Api, body: bytes) -> None:
     assert (await api.get("/v1/orgs/acme/keys/crawler"))["state"] == "active"
 
 
-@pytest.mark.parametrize("path", ["%00", "a%00b", "%ff", "%ED%A0%80", "k" * 129, "%0A"])
+@pytest.mark.parametrize("path", ["%00", "a%00b", "%ff", "%ED%A0%80", "k" * 129])
 async def test_a_name_in_a_path_that_can_not_be_is_refused(api: Api, path: str) -> None:
     problem(await api.ask("GET", f"/v1/orgs/{path}"), 422, "org")
     problem(await api.ask("PUT", f"/v1/orgs/acme/workspaces/{path}", {}), 422, "workspace")
@@ -196,10 +197,12 @@ async def test_a_name_in_a_path_that_can_not_be_is_refused(api: Api, path: str) 
     ("path", "field"),
     [
         ("keys?workspace=%00", "workspace"), ("keys?state=asleep", "state"), ("keys?limit=0", "limit"), ("keys?limit=1001", "limit"),
-        ("keys?limit=x", "limit"), ("keys?cursor=%00", "cursor"), ("keys?cursor=IlxcdTAwMDAi", "cursor"), ("keys?cursor=IlxkODAwIg", "cursor"),
-        ("keys?cursor=IlxcdWQ4MDAi", "cursor"), ("keys?cursor=IlxkIg", "cursor"), ("keys?cursor=MQ", "cursor"),
+        ("keys?limit=x", "limit"), ("keys?cursor=%00", "cursor"), ("keys?cursor=xyz", "cursor"),
+        (f"keys?cursor={encode_cursor(chr(0))}", "cursor"), (f"keys?cursor={encode_cursor(chr(0xD800))}", "cursor"),
+        (f"keys?cursor={encode_cursor(1)}", "cursor"), (f"keys?cursor={encode_cursor(['a'])}", "cursor"),
         ("breaches?cap=%00", "cap"), ("breaches?scope=galaxy", "scope"), ("breaches?open=perhaps", "open"),
-        ("breaches?cursor=WzEwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMCwgImEiLCAxXQ", "cursor"),
+        (f"breaches?cursor={encode_cursor([10**30, 'a', 1])}", "cursor"), (f"breaches?cursor={encode_cursor([1, 'a'])}", "cursor"),
+        (f"breaches?cursor={encode_cursor([True, 'a', 1])}", "cursor"), ("breaches?cursor=" + encode_cursor("x" * 9), "cursor"),
         ("commands?key=%00", "key"), ("commands?delivery=%00", "delivery"), ("commands?delivery=lost", "delivery"),
         ("entries?after=-1", "after"), ("entries?after=99999999999999999999", "after"),
         ("balances?at=yesterday", "at"), ("balances?at=2026-03-08T09:00:00", "at"), ("balances?period=fortnight", "period.0"),

@@ -1,0 +1,166 @@
+"""Tokens and their scopes (T1): nothing without one, and nothing of another org, whether it exists or not."""
+
+from hashlib import sha256
+
+import pytest
+from sqlalchemy import select
+
+from ledger.api import auth
+from ledger.store import tables, tokens
+from tests.api.asking import BATCH, Api, event, problem
+
+READS = ("", "/workspaces", "/workspaces/research", "/keys", "/keys/crawler", "/caps", "/caps/day", "/guardrails", "/guardrails/daily",
+         "/balances", "/breaches", "/commands", "/entries", "/explain?scope=key:crawler")  # fmt: skip
+CAP = {"scope": "key:crawler", "period": "day", "limit_usd": "1.00", "action": "pause"}
+RAIL = {"each": "key", "in": ["org"], "period": "day", "limit_usd": "1.00"}
+CHANGES = [
+    ("PUT", "", {}), ("PUT", "/workspaces/lab", {}), ("DELETE", "/workspaces/research", None),
+    ("PUT", "/keys/crawler", {"workspace": "lab"}),
+    ("DELETE", "/keys/crawler", None), ("POST", "/keys/crawler/pause", {"reason": "x"}), ("POST", "/keys/crawler/resume", {"reason": "x"}),
+    ("POST", "/keys/crawler/revoke", {"reason": "x"}), ("PUT", "/caps/day", CAP), ("DELETE", "/caps/day", None),
+    ("PUT", "/guardrails/daily", RAIL), ("DELETE", "/guardrails/daily", None),
+    ("POST", "/adjustments", {"entry": 1, "cost_usd": "0", "reason": "x"}), ("POST", "/commands/1:crawler/confirm", {"state": "active"}),
+]  # fmt: skip
+IDEMPOTENT = {"Idempotency-Key": "a1"}
+
+
+async def furnished(api: Api) -> None:
+    """Two orgs with the same names in them, and a token of every kind for the first."""
+    for org in ("acme", "other"):
+        await api.use(event("e1", org=org), event("e2", org=org, key="elsewhere", workspace="lab"))
+        await api.put(f"/v1/orgs/{org}/caps/day", CAP, 201)
+        await api.put(f"/v1/orgs/{org}/guardrails/daily", RAIL, 201)
+    await api.let_in("ingest", "ingest", org="acme")
+    await api.let_in("read", "read", org="acme")
+    await api.let_in("boss", "admin", org="acme")
+    await api.let_in("lab", "read", org="acme", workspace="lab")
+    await api.let_in("reader of all", "read")
+
+
+async def state_of(api: Api, org: str) -> list[object]:
+    return [await api.get(f"/v1/orgs/{org}/{what}") for what in ("entries?limit=1000", "balances", "commands")]
+
+
+async def test_every_route_of_the_description_is_covered_here(api: Api) -> None:
+    described = {
+        (method.upper(), path)
+        for path, methods in (await api.client.get("/openapi.json")).json()["paths"].items()
+        for method in methods
+        if path.startswith("/v1/orgs/{org}")
+    }
+    names = {"workspaces": "workspace", "keys": "key", "caps": "cap", "guardrails": "guardrail", "commands": "command"}
+
+    def shape(path: str) -> str:
+        parts = path.partition("?")[0].split("/")
+        return "/v1/orgs/{org}" + "/".join([*parts[:2], *[f"{{{names[parts[1]]}}}" for _ in parts[2:3]], *parts[3:]])
+
+    covered = {("GET", shape(path)) for path in READS} | {(method, shape(path)) for method, path, _ in CHANGES}
+    assert described <= covered
+
+
+@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer ", "Bearer nobody", "Basic YTpi", "Bearer ldg_" + "x" * 43])
+async def test_nothing_without_a_known_token(api: Api, given: str | None) -> None:
+    headers = {} if given is None else {"Authorization": given}
+    for method, path in (("GET", "/v1/orgs"), ("GET", "/v1/orgs/acme"), ("PUT", "/v1/orgs/acme"), ("POST", "/v1/usage")):
+        answer = await api.client.request(method, path, headers=headers)
+        problem(answer, 401)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_health_and_documentation_need_no_token_and_tell_nothing(api: Api) -> None:
+    for path in ("/livez", "/readyz", "/docs", "/openapi.json"):
+        assert (await api.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("by", ["ingest", "read", "boss", "lab"])
+async def test_another_orgs_token_gets_the_same_answer_whether_that_org_exists_or_not(api: Api, by: str) -> None:
+    """T1: one org can neither read, nor write, nor infer."""
+    await furnished(api)
+    before = await state_of(api, "other")
+    for org in ("other", "nobody"):
+        asked = [await api.ask("GET", f"/v1/orgs/{org}{path}", by=by) for path in READS]
+        asked += [await api.ask(method, f"/v1/orgs/{org}{path}", body, by=by, headers=IDEMPOTENT) for method, path, body in CHANGES]
+        answers = {(problem(answer, 403), frozenset(answer.headers.items())) for answer in asked}
+        details = {detail for detail, _ in answers}
+        lacking = {f"this token may not {scope}: it may {has}" for scope in ("read", "admin") for has in ("ingest", "read")}
+        assert details <= {"this token is for another org"} | lacking, details
+    assert await state_of(api, "other") == before
+    problem(await api.ask("GET", "/v1/orgs/nobody"), 404)
+
+
+async def test_orgs_are_listed_for_those_who_may_read_them(api: Api) -> None:
+    await furnished(api)
+    assert [row["org"] for row in (await api.get("/v1/orgs", by="reader of all"))["orgs"]] == ["acme", "other"]
+    for by in ("read", "boss"):
+        listed = await api.get("/v1/orgs", by=by, limit=1)
+        assert ([row["org"] for row in listed["orgs"]], listed["cursor"]) == (["acme"], None)
+    problem(await api.ask("GET", "/v1/orgs", by="ingest"), 403)
+
+
+async def test_a_tokens_org_must_be_the_events(api: Api) -> None:
+    """T1: and it stands in for one that is missing."""
+    await furnished(api)
+    before = await state_of(api, "other")
+    mine, missing, theirs = await api.use(event("a"), event("b", org=...), event("c", org="other"), by="ingest")
+    assert (mine["status"], missing["status"]) == ("recorded", "recorded")
+    assert (theirs["status"], theirs["reason"], theirs["field"]) == ("rejected", "wrong_org", "data.org")
+    (repeated,) = await api.use(event("e1", org="other"), by="ingest")
+    assert repeated["reason"] == "wrong_org", "whether the other org has booked it is not to be inferred"
+    assert await state_of(api, "other") == before
+
+
+async def test_a_token_for_all_orgs_must_say_which(api: Api) -> None:
+    (result,) = await api.use(event(org=...))
+    assert (result["status"], result["field"]) == ("rejected", "data.org")
+
+
+async def test_a_token_does_what_its_scopes_say(api: Api) -> None:
+    await furnished(api)
+    for path in READS:
+        assert (await api.ask("GET", f"/v1/orgs/acme{path}", by="read")).status_code == 200
+        assert (await api.ask("GET", f"/v1/orgs/acme{path}", by="boss")).status_code == 200
+        assert "may not read" in problem(await api.ask("GET", f"/v1/orgs/acme{path}", by="ingest"), 403)
+    before = await state_of(api, "acme")
+    for by in ("ingest", "read", "lab", "reader of all"):
+        for method, path, body in CHANGES:
+            assert "may not admin" in problem(await api.ask(method, f"/v1/orgs/acme{path}", body, by=by, headers=IDEMPOTENT), 403)
+    for by in ("read", "lab", "reader of all"):
+        answer = await api.ask("POST", "/v1/usage", [event("x")], by=by, headers={"Content-Type": BATCH})
+        assert "may not ingest" in problem(answer, 403)
+    assert await state_of(api, "acme") == before
+
+
+async def test_a_reader_of_one_workspace_sees_it_and_its_keys_and_nothing_else(api: Api) -> None:
+    """T1: nor infers whether another key exists."""
+    await furnished(api)
+    assert [key["key"] for key in (await api.get("/v1/orgs/acme/keys", by="lab"))["keys"]] == ["elsewhere"]
+    assert [key["key"] for key in (await api.get("/v1/orgs/acme/keys?workspace=research", by="lab"))["keys"]] == ["elsewhere"]
+    assert (await api.get("/v1/orgs/acme/keys/elsewhere", by="lab"))["key"] == "elsewhere"
+    other, nobody = [await api.ask("GET", f"/v1/orgs/acme/keys/{key}", by="lab") for key in ("crawler", "nobody")]
+    assert problem(other, 404).replace("crawler", "nobody") == problem(nobody, 404)
+    balances = (await api.get("/v1/orgs/acme/balances", by="lab"))["balances"]
+    assert [row["scope"] for row in balances] == ["workspace:lab", "key:elsewhere"]
+    breaches = (await api.get("/v1/orgs/acme/breaches", by="lab"))["breaches"]
+    assert [row["cap"] for row in breaches] == ["daily/key:elsewhere"]
+    for path in ("/balances?scope=org", "/balances?scope=workspace:research", "/balances?scope=key:crawler", "/balances?scope=key:nobody",
+                 "/breaches?scope=org", "/breaches?scope=key:crawler", "/entries", "/commands", "/caps", "/guardrails", "/workspaces",
+                 "/workspaces/lab", "/explain?scope=key:elsewhere"):  # fmt: skip
+        assert problem(await api.ask("GET", f"/v1/orgs/acme{path}", by="lab"), 403) == "this token reads one workspace only"
+    assert (await api.get("/v1/orgs/acme/breaches?cap=day", by="lab"))["breaches"] == []
+
+
+async def test_a_token_is_stored_hashed(api: Api) -> None:
+    """T1, S2."""
+    async with api.service.database.reader.connect() as connection:
+        (row,) = await connection.execute(select(tables.tokens))
+    assert row.digest == sha256(api.tokens["admin"].encode()).digest()
+    assert not any(api.tokens["admin"] in str(value) for value in row)
+
+
+async def test_a_revoked_token_is_refused_within_seconds(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.let_in("will", "read")
+    await api.get("/v1/orgs", by="will")
+    async with api.service.database.writer.begin() as connection:
+        assert await tokens.revoke(connection, "will", 1) == 1
+    monkeypatch.setattr(auth.time, "monotonic", lambda now=auth.time.monotonic(): now + auth.REMEMBERED_S + 0.01)
+    problem(await api.ask("GET", "/v1/orgs", by="will"), 401)
