@@ -310,6 +310,8 @@ def _shown(name: str, value: Any) -> Any:
         return cap_json(value)
     if isinstance(value, Guardrail):
         return guardrail_json(value)
+    if isinstance(value, Connection):
+        return connection_json(value)
     if name.endswith("_us"):
         return _maybe(value)
     if name in ("limit", "spent", "cost", "price"):
