@@ -5,21 +5,30 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from ledger.api.app import build_app
+from ledger.api.auth import Gate
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store.dialect import Database
+from ledger.store.dialect import Database, connect
 from tests.api.asking import NOW_US, Api
 from tests.api.process import Process
 
 
+@pytest.fixture(scope="session")
+def app(sqlite_template: Path) -> FastAPI:
+    """The API, composed once: composing it takes longer than most questions. Each test gives it a service of its own."""
+    return build_app(Service(connect(f"sqlite:///{sqlite_template}"), Metrics()))
+
+
 @pytest.fixture
-async def api(database: Database) -> AsyncIterator[Api]:
-    """An API with tokens of every kind, at 2026-03-08T09:00Z."""
+async def api(app: FastAPI, database: Database) -> AsyncIterator[Api]:
+    """An API with an admin token, at 2026-03-08T09:00Z."""
     clock = [NOW_US]
     service = Service(database, Metrics(), lambda: clock[0])
-    transport = httpx.ASGITransport(build_app(service), raise_app_exceptions=False)
+    app.state.service, app.state.gate = service, Gate(service)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://ledger") as client:
         api = Api(client, service, clock)
         await api.let_in("admin", "admin")
