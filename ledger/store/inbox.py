@@ -21,6 +21,7 @@ from .tables import commands, confirmations, connections, orgs
 PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED = "pending", "attempted", "confirmed", "superseded"
 FAILED, LEFT, UNKNOWN = "failed", "left", "unknown"
 OPEN = (PENDING, ATTEMPTED)
+DELIVERIES = (*OPEN, CONFIRMED, SUPERSEDED, FAILED, LEFT, UNKNOWN)
 ANYWHERE = ""  # where an org has no such connection: its gateways act on what is published, and confirm it themselves
 
 c = commands.c
