@@ -16,7 +16,7 @@ import structlog
 from .core.commands import ConfirmCommand, Status
 from .core.connections import Connection
 from .core.keys import State
-from .gateways.gateway import Gateway, GatewayRefused, GatewayUnavailable
+from .gateways.gateway import ACCEPTED, Gateway, GatewayKey, GatewayRefused, GatewayUnavailable
 from .service import Service
 from .store import inbox
 from .store.dialect import claim
@@ -27,6 +27,7 @@ FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
 FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while
 DRAIN_S = 2.0
+ACCEPTED_WAIT_US = 300_000_000  # for a confirmation, before it is sent again
 AGENT = "key agent"
 
 log = structlog.get_logger()
@@ -45,13 +46,13 @@ async def act(gateway: Gateway, command: DueCommand) -> Done:
     """Brings a gateway's key to the state that is wanted, unless a person's decision there stands in the way (K2)."""
     wanted = State(command.state)
     try:
-        here = await gateway.read(command.org, command.credential)
+        here = await gateway.read(command.org, command.credential) if gateway.reads else GatewayKey("unread", command.mark)
     except GatewayUnavailable as error:
         error.harmless = True
         raise
     if here is None:
         return _nowhere(command, wanted)
-    ours = command.unsure or (here.mark is not None and here.mark == command.mark)
+    ours = command.unsure or not gateway.reads or (here.mark is not None and here.mark == command.mark)
     if here.state == wanted and not (wanted is State.PAUSED and ours):
         return Done(wanted)  # already so. A pause of somebody else is not ours to resume later
     if here.state == State.REVOKED:
@@ -60,6 +61,8 @@ async def act(gateway: Gateway, command: DueCommand) -> Done:
         return Done(State.PAUSED, delivery=inbox.LEFT, why="left paused: somebody else did that at the gateway")
     turn = {State.PAUSED: gateway.pause, State.ACTIVE: gateway.resume, State.REVOKED: gateway.revoke}[wanted]
     key = await turn(command.org, command.credential, command.revision)
+    if key.state == ACCEPTED:
+        return Done(None, delivery=inbox.ATTEMPTED, why="the gateway has taken it, and has yet to confirm it")
     if key.state != wanted:
         raise GatewayUnavailable(f"the gateway says {key.state} after it was told {wanted}")
     return Done(wanted, key.mark if wanted is State.PAUSED else None)
@@ -227,6 +230,8 @@ class Agent:
             metrics.failures.labels("yes").inc()
             log.error("key_command_given_up", **about, why=refused or str(ended))
             return Outcome(inbox.FAILED, tried, now_us, before_us, None, refused or str(ended))
+        if ended.delivery == inbox.ATTEMPTED:
+            return Outcome(inbox.ATTEMPTED, tried, now_us + ACCEPTED_WAIT_US, now_us, None, ended.why)
         if ended.delivery != inbox.CONFIRMED:
             log.warning(f"key_command_{ended.delivery}", **about, why=ended.why)
             return Outcome(ended.delivery, tried, now_us, before_us, None, ended.why)

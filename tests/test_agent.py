@@ -18,6 +18,7 @@ from ledger.gateways.outward import open_gateway
 from ledger.metrics import Metrics
 from ledger.relay import relay_once
 from ledger.service import Service
+from ledger.store import keys as keyed
 from ledger.store import reports
 from ledger.store.dialect import Database
 from ledger.store.replay import verify
@@ -76,7 +77,7 @@ class Stage:
     async def commands(self) -> list[dict[str, Any]]:
         """Newest first."""
         async with self.service.database.snapshot() as connection:
-            return await reports.commands(connection, await self.head(connection))
+            return await keyed.commands(connection, await self.head(connection))
 
     async def open(self) -> list[dict[str, Any]]:
         return [row for row in await self.commands() if row["delivery"] in ("pending", "attempted")]
@@ -86,7 +87,7 @@ class Stage:
 
     async def confirmed(self, key: str = "k") -> State | None:
         async with self.service.database.snapshot() as connection:
-            (row,) = await reports.keys_json(connection, await self.head(connection), [key])
+            (row,) = await keyed.keys_json(connection, await self.head(connection), [key])
             return row["confirmed"]
 
     async def sound(self) -> None:

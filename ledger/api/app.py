@@ -11,7 +11,7 @@ from sqlalchemy import text
 from .. import __version__
 from ..service import Service
 from ..store.schema import is_current
-from . import connections, orgs, policies, problems, rates, reading, usage, webhooks
+from . import commands, connections, orgs, policies, problems, rates, reading, usage, webhooks
 from .auth import Gate
 from .bounds import Bounds
 from .webhooks import Known
@@ -29,7 +29,9 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app.state.gate = Gate(service)
     app.state.known = Known(environ or {})
     problems.install(app)
-    for router in (usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, reading.router):
+    for router in (
+        usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router, reading.router,
+    ):  # fmt: skip
         app.include_router(router)
     app.add_middleware(Bounds)  # type: ignore[arg-type]
     app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])

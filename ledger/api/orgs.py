@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from ..core import commands as c
 from ..core.books import Books
 from ..core.keys import State
+from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
 from . import models as m
@@ -140,14 +141,14 @@ async def list_keys(
     async with snapshot(request) as connection:
         head = await found(connection, org)
         ids = await reports.page(connection, head, t.keys, "key_id", decode_cursor(cursor, str) or "", limit, *where)
-        shown = await reports.keys_json(connection, head, ids)
+        shown = await keyed.keys_json(connection, head, ids)
     return m.Keys.model_validate({"keys": shown, "cursor": encode_cursor(ids[-1]) if len(ids) == limit else None})
 
 
 async def _key(request: Request, response: Response, org: str, key: str, home: str | None = None, *, made: bool = False) -> m.Key:
     async with snapshot(request) as connection:
         head = await found(connection, org)
-        shown = await reports.keys_json(connection, head, [key])
+        shown = await keyed.keys_json(connection, head, [key])
     if not shown or (home is not None and shown[0]["workspace"] != home):
         where = "" if home is None else f" in workspace {home!r}, the one that this token reads"  # and no word of others (T1)
         raise Problem(404, f"there is no key {key!r}{where}")

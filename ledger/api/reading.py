@@ -7,15 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core import commands as c
 from ..core.window import Period
-from ..store import explain, inbox, reports
+from ..store import explain, reports
 from ..store import tables as t
 from ..store.tokens import Token
 from . import models as m
-from .auth import Admin, OrgReader, Reader
-from .problems import CHANGES, RESPONSES, Problem, accept
-from .values import CapId, Cursor, ExactRoute, Id, Limit, Moment, OrgId, PathId, Scope, decode_cursor, encode_cursor
+from .auth import OrgReader, Reader
+from .problems import RESPONSES, Problem
+from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 
@@ -99,40 +98,6 @@ async def get_breaches(
     last = shown[-1] if len(shown) == limit else None
     more = None if last is None else encode_cursor([last["opened_us"], last["cap"], last["ordinal"]])
     return m.Breaches.model_validate({"breaches": shown, "cursor": more})
-
-
-@router.get("/v1/orgs/{org}/commands", tags=["commands"], responses=RESPONSES)
-async def get_commands(
-    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100
-) -> m.KeyCommands:
-    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3)."""
-    if delivery is not None and delivery not in inbox.DELIVERIES:
-        raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
-    async with snapshot(request) as connection:
-        head = await found(connection, org)
-        shown = await reports.commands(connection, head, limit=limit, delivery=delivery, keys=None if key is None else [key])
-    return m.KeyCommands.model_validate({"commands": shown})
-
-
-@router.post("/v1/orgs/{org}/commands/{command}/confirm", tags=["commands"], responses=CHANGES)
-async def confirm_command(request: Request, org: OrgId, command: PathId, body: m.ConfirmGiven, caller: Admin) -> m.KeyCommand:
-    """A gateway that acts by itself says that it has carried a command out."""
-    service = request.app.state.service
-    revision, _, credential = command.partition(":")
-    async with snapshot(request) as connection:
-        head = await found(connection, org)
-        known = [row for row in await reports.commands(connection, head, limit=10**6) if row["id"] == command]
-    if not known or not revision.isdigit():
-        raise Problem(404, "there is no such command")
-    order = c.ConfirmCommand(
-        org=org, by=caller.name, key=known[0]["key"], credential=credential, revision=int(revision), state=body.state, mark=body.mark
-    )
-    accept((await service.record([order]))[0])
-    async with service.database.writer.begin() as connection:
-        await inbox.confirm(connection, head.org_id, credential, int(revision), service.clock())
-    async with snapshot(request) as connection:
-        rows = await reports.commands(connection, head, limit=10**6, keys=[known[0]["key"]])
-    return m.KeyCommand.model_validate(next(row for row in rows if row["id"] == command))
 
 
 @router.get("/v1/orgs/{org}/entries", tags=["entries"], responses=RESPONSES)

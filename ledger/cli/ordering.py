@@ -11,6 +11,7 @@ from ..core.commands import Command, Reason, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
 from ..core.window import date_of
+from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
 from .common import OrgOption, Wrong, opened, out, person, run, serving, the_org
@@ -138,7 +139,7 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
             by = person()
             results = await service.record([TurnKey(org=head.org, by=by, key=key, state=state, why=reason) for key in keys])
             async with service.database.snapshot() as connection:
-                rows = {row["key"]: row for row in await reports.keys_json(connection, head, keys[:5000])}
+                rows = {row["key"]: row for row in await keyed.keys_json(connection, head, keys[:5000])}
         for key, result in zip(keys, results, strict=True):
             if result.status is Status.REJECTED and result.reason is not Reason.CONFLICT:
                 raise Wrong(result.detail or "refused")

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.window import Period
 from ..service import system_clock
 from ..store import explain as explaining
+from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
 from ..wire.times import parse_moment
@@ -76,7 +77,7 @@ async def _listed(
     if things is Things.BREACHES:
         return await reports.breaches(connection, head, limit=ALL, open_only=open_only)
     if things is Things.COMMANDS:
-        return await reports.commands(connection, head, limit=ALL)
+        return await keyed.commands(connection, head, limit=ALL)
     if things is Things.WORKSPACES:
         c = t.workspaces.c
         return [
@@ -89,7 +90,7 @@ async def _listed(
     ids = await reports.page(connection, head, t.keys, "key_id", "", ALL, *where)
     rows: list[dict[str, Any]] = []
     for at in range(0, len(ids), 5000):
-        rows += await reports.keys_json(connection, head, ids[at : at + 5000])
+        rows += await keyed.keys_json(connection, head, ids[at : at + 5000])
     return rows
 
 

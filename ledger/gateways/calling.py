@@ -50,7 +50,7 @@ class Caller:
 
     def __init__(self, connection: Connection, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> None:
         self._base_url = (connection.address or OWN_ADDRESS.get(connection.gateway, "")).rstrip("/")
-        self._connection = connection
+        self.connection = connection
         self._environ = environ
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=timeout_s), connector=aiohttp.TCPConnector(limit=0), trust_env=True
@@ -67,18 +67,21 @@ class Caller:
         except SecretMissing as error:
             raise TokenRefused(str(error)) from None
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, more: Mapping[str, str] | None = None
+    ) -> Answer:
         """One call. Raises GatewayUnavailable for no answer or "not now", TokenRefused for a token that is not taken.
 
-        `path` is percent-encoded already. Redirects are not followed: they would carry the token elsewhere.
+        `path` is percent-encoded already; `raw` is sent as it is, `more` are further headers. Redirects are not followed:
+        they would carry the token elsewhere.
         """
         if not self._base_url:
             raise GatewayRefused("the connection has no address: say where the gateway's API is")
         url = URL(self._base_url + path, encoded=True)
-        token = self.secret(self._connection.token)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        token = self.secret(self.connection.token)
+        headers = {"Authorization": f"Bearer {token}", **(more or {})} if token else dict(more or {})
         try:
-            async with self._session.request(method, url, headers=headers, json=body, allow_redirects=False) as answer:
+            async with self._session.request(method, url, headers=headers, json=body, data=raw, allow_redirects=False) as answer:
                 content = await answer.read()
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
             raise GatewayUnavailable(f"the gateway can't be reached: {type(error).__name__}", harmless=True) from None

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import msgspec
 
+ACCEPTED = "accepted"  # a key's state that the gateway will tell later, of itself
+
 
 class GatewayKey(msgspec.Struct, frozen=True):
     """A key as its gateway has it: `active`, `paused` or `revoked`, and the gateway's own change mark (K2)."""
@@ -35,7 +37,13 @@ class TokenRefused(GatewayRefused):
 
 
 class Gateway(Protocol):
-    """One vendor's keys. Every call may raise GatewayUnavailable or GatewayRefused; each may be repeated safely."""
+    """One vendor's keys. Every call may raise GatewayUnavailable or GatewayRefused; each may be repeated safely.
+
+    Attributes:
+      reads: whether it can be asked for a key's state. One that can't keeps its people's decisions by itself (K2).
+    """
+
+    reads: bool
 
     async def read(self, org: str, credential: str) -> GatewayKey | None:
         """The key as it is; None if the gateway does not know it."""

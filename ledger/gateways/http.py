@@ -17,6 +17,8 @@ from .gateway import GatewayKey
 class HttpGateway:
     """A gateway at an address."""
 
+    reads = True
+
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self.aclose = caller.aclose

@@ -7,6 +7,9 @@ from ..core.connections import Gateway as Kind
 from .calling import TIMEOUT_S, Caller
 from .gateway import Gateway
 from .http import HttpGateway
+from .litellm import LiteLLM
+from .openrouter import OpenRouter
+from .webhook import WebhookGateway
 
 
 def open_gateway(connection: Connection, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Gateway:
@@ -14,4 +17,4 @@ def open_gateway(connection: Connection, environ: Mapping[str, str], timeout_s: 
     return _KINDS[connection.gateway](Caller(connection, environ, timeout_s))
 
 
-_KINDS = {Kind.HTTP: HttpGateway}
+_KINDS = {Kind.HTTP: HttpGateway, Kind.OPENROUTER: OpenRouter, Kind.LITELLM: LiteLLM, Kind.WEBHOOK: WebhookGateway}

@@ -15,6 +15,7 @@ from ..wire.journal import decode_fact
 from ..wire.times import moment_text
 from . import books as projections
 from . import journal, reports
+from . import keys as keyed
 from . import tables as t
 from .reports import Head, Json
 
@@ -64,7 +65,7 @@ async def key(connection: AsyncConnection, head: Head, key_id: str, now_us: int)
         facts["why" if {f"cap:{cap.cap_id}", f"wait:{cap.cap_id}"} & stopping else "others"].append(line)
     facts["crossed"] = [row for breach in opened if (row := await _crossed(connection, head, breach))]
     facts["driver"] = await _driver(connection, head, books, f"key:{key_id}", above, opened)
-    facts["commands"] = await reports.commands(connection, head, keys=[key_id], limit=3)
+    facts["commands"] = await keyed.commands(connection, head, keys=[key_id], limit=3)
     facts["effect"] = await _effect(connection, head, key_id, found.changed_us) if found.state is not State.ACTIVE else None
     facts["set_by"] = [row for cap, _ in above if f"cap:{cap.cap_id}" in stopping and (row := await _setter(connection, head, cap))]
     facts["until"] = _until(books, stopping, opened, found.held)

@@ -177,7 +177,9 @@ async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand,
     await connection.execute(update(commands).where(_at_place()).values(delivery=delivery, busy_us=None, **values), rows)
 
 
-async def confirm(connection: AsyncConnection, org_id: int, credential: str, revision: int, now_us: int) -> None:
+async def confirm(connection: AsyncConnection, org_id: int, way: str, credential: str, revision: int, now_us: int) -> None:
     """Notes that a gateway which acts by itself has carried a command out."""
-    query = update(commands).where(c.org_id == org_id, c.credential == credential, c.revision == revision, c.delivery.in_(OPEN))
+    query = update(commands).where(
+        c.org_id == org_id, c.credential == credential, c.connection == way, c.revision == revision, c.delivery.in_(OPEN)
+    )
     await connection.execute(query.values(delivery=CONFIRMED, confirmed_us=now_us, error=None))

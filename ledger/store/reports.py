@@ -14,16 +14,13 @@ from ..core import entries as e
 from ..core.books import ORG, Books, SumKey
 from ..core.caps import Breach, Cap, Guardrail, Rule, counted
 from ..core.connections import Connection
-from ..core.keys import Key
 from ..core.labels import History, amended, as_of
-from ..core.levels import reasons
 from ..core.money import usd_text
 from ..core.window import Period, date_of, day_at, window_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import journal
 from . import tables as t
-from .inbox import FAILED, OPEN
 
 Json = dict[str, Any]
 
@@ -162,28 +159,6 @@ async def org_labels(connection: AsyncConnection, heads: Sequence[Head]) -> dict
     return {head.org: as_of(said.get(head.org_id, {}), day_at(head.recorded_us, head.zone)) for head in heads}
 
 
-async def keys_json(connection: AsyncConnection, head: Head, ids: Sequence[str]) -> list[Json]:
-    """Keys as the API shows them, those that exist, in the order of their ids here."""
-    books = await books_about(connection, head, ids)
-    c, k = t.commands.c, t.keys.c
-    undone = select(c.key).join(t.keys, and_(k.org_id == c.org_id, k.key_id == c.key, k.revision == c.revision))
-    undone = undone.where(c.org_id == head.org_id, c.key.in_(ids), c.delivery.in_((*OPEN, FAILED)))
-    under_way = set(await connection.scalars(undone))
-    return [key_json(books, books.keys[key_id], key_id in under_way) for key_id in ids if key_id in books.keys]
-
-
-def key_json(books: Books, key: Key, under_way: bool) -> Json:
-    """A key as the API shows it (K1–K3). `confirmed`: what every gateway of it said last, null while one has not done so."""
-    said = [c for (name, *_), c in books.confirmations.items() if name == key.key_id]
-    done = bool(said) and not under_way and all(c.revision == key.revision for c in said)
-    return {
-        "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
-        "confirmed": said[0].state if done else None, "revision": key.revision, "changed_at": moment_text(key.changed_us),
-        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "alias_of": key.alias_of,
-        "registered_by": key.by, "deleted": key.deleted, "labels": labels_json(books, f"key:{key.key_id}"), "version": key.seq,
-    }  # fmt: skip
-
-
 async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> list[Json]:
     """What scopes spent in the windows that contain an instant, with what their caps leave."""
     books = await books_about(connection, head, [], scopes)
@@ -240,27 +215,6 @@ async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int
         )
     rows = await connection.execute(query.order_by(b.opened_us.desc(), b.cap_id, b.ordinal.desc()).limit(limit))
     return [breach_json(projections.breach_of(row)) | {"opened_us": row.opened_us} for row in rows]
-
-
-async def commands(
-    connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None
-) -> list[Json]:
-    """Key commands with their delivery state, newest first (K3)."""
-    c = t.commands.c
-    query = select(t.commands).where(c.org_id == head.org_id)
-    query = query if delivery is None else query.where(c.delivery == delivery)
-    query = query if keys is None else query.where(c.key.in_(keys))
-    rows = await connection.execute(query.order_by(c.created_us.desc(), c.key, c.credential, c.revision.desc()).limit(limit))
-    return [
-        {
-            "id": f"{row.revision}:{row.credential}", "key": row.key, "credential": row.credential,
-            "connection": row.connection or None, "revision": row.revision,
-            "state": row.state, "reasons": row.reasons, "delivery": row.delivery, "attempts": row.attempts,
-            "created_at": moment_text(row.created_us), "attempted_at": _maybe(row.attempted_us),
-            "confirmed_at": _maybe(row.confirmed_us), "error": row.error,
-        }
-        for row in rows
-    ]  # fmt: skip
 
 
 def _maybe(us: int | None) -> str | None:

@@ -72,6 +72,11 @@ def _key_messages(org: str, entry: e.KeyStateChanged) -> list[Message]:
     return [Message(entry.seq, KEY_COMMANDS, at, payload), Message(entry.seq, KEY_STATUS, at, payload)]
 
 
+def command_id(connection: str, credential: str, revision: int) -> str:
+    """What a command for one credential at one connection is called, by those who confirm it."""
+    return f"{revision}@{connection}:{credential}" if connection else f"{revision}:{credential}"
+
+
 class KeyCommand(msgspec.Struct, frozen=True):
     """The data of a key command, as a reader of `ledger.key-commands` sees it."""
 

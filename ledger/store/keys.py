@@ -1,0 +1,75 @@
+"""Owns how keys, and the commands to their gateways, are shown. See `reports`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, and_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.books import Books
+from ..core.keys import Key
+from ..core.levels import reasons
+from ..wire.messages import command_id
+from ..wire.times import moment_text
+from . import tables as t
+from .inbox import FAILED, OPEN
+from .reports import Head, Json, books_about, labels_json
+
+
+async def keys_json(connection: AsyncConnection, head: Head, ids: Sequence[str]) -> list[Json]:
+    """Keys as the API shows them, those that exist, in the order of their ids here."""
+    books = await books_about(connection, head, ids)
+    c, k = t.commands.c, t.keys.c
+    undone = select(c.key).join(t.keys, and_(k.org_id == c.org_id, k.key_id == c.key, k.revision == c.revision))
+    undone = undone.where(c.org_id == head.org_id, c.key.in_(ids), c.delivery.in_((*OPEN, FAILED)))
+    under_way = set(await connection.scalars(undone))
+    return [key_json(books, books.keys[key_id], key_id in under_way) for key_id in ids if key_id in books.keys]
+
+
+def key_json(books: Books, key: Key, under_way: bool) -> Json:
+    """A key as the API shows it (K1–K3). `confirmed`: what every gateway of it said last, null while one has not done so."""
+    said = [c for (name, *_), c in books.confirmations.items() if name == key.key_id]
+    done = bool(said) and not under_way and all(c.revision == key.revision for c in said)
+    return {
+        "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
+        "confirmed": said[0].state if done else None, "revision": key.revision, "changed_at": moment_text(key.changed_us),
+        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "alias_of": key.alias_of,
+        "registered_by": key.by, "deleted": key.deleted, "labels": labels_json(books, f"key:{key.key_id}"), "version": key.seq,
+    }  # fmt: skip
+
+
+async def commands(
+    connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None
+) -> list[Json]:
+    """Key commands with their delivery state, newest first (K3)."""
+    c = t.commands.c
+    query = select(t.commands).where(c.org_id == head.org_id)
+    query = query if delivery is None else query.where(c.delivery == delivery)
+    query = query if keys is None else query.where(c.key.in_(keys))
+    rows = await connection.execute(query.order_by(c.created_us.desc(), c.key, c.credential, c.revision.desc()).limit(limit))
+    return [_command_json(row) for row in rows]
+
+
+async def command(connection: AsyncConnection, head: Head, name: str) -> Json | None:
+    """One key command by its id (`wire.messages.command_id`)."""
+    where, _, credential = name.partition(":")
+    revision, _, way = where.partition("@")
+    c = t.commands.c
+    if not revision.isdigit() or len(revision) > 18:
+        return None
+    mine = and_(c.org_id == head.org_id, c.credential == credential, c.connection == way, c.revision == int(revision))
+    row = (await connection.execute(select(t.commands).where(mine))).one_or_none()
+    return None if row is None else _command_json(row)
+
+
+def _command_json(row: Row[Any]) -> Json:
+    return {
+        "id": command_id(row.connection, row.credential, row.revision), "key": row.key, "credential": row.credential,
+        "connection": row.connection or None, "revision": row.revision, "state": row.state, "reasons": row.reasons,
+        "delivery": row.delivery, "attempts": row.attempts, "created_at": moment_text(row.created_us),
+        "attempted_at": _maybe(row.attempted_us), "confirmed_at": _maybe(row.confirmed_us), "error": row.error,
+    }  # fmt: skip
+
+
+def _maybe(us: int | None) -> str | None:
+    return None if us is None else moment_text(us)

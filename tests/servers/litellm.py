@@ -1,0 +1,50 @@
+"""A LiteLLM proxy's key management, as far as it goes here."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.servers.vendor import Request
+
+TOKEN = "sk-litellm-master"
+
+
+@dataclass
+class LiteLLMApi:
+    """Keys by hash: the SHA-256 of their secret. `turned` is every change, in order."""
+
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    token: str = TOKEN
+    turned: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str) -> str:
+        """A key by this alias; its hash. `blocked` is null until somebody sets it."""
+        key = hashlib.sha256(f"sk-{name}".encode()).hexdigest()
+        self.keys[key] = {"key_name": "sk-...abcd", "key_alias": name, "spend": 0.5, "blocked": None, "updated_at": "2026-03-08T09:00:00Z"}
+        return key
+
+    def turn(self, key: str, state: str) -> None:
+        """A change by anybody."""
+        if bool(self.keys[key]["blocked"]) is not (state == "paused"):
+            self.turned.append((self.keys[key]["key_alias"], state))
+        self.keys[key]["blocked"] = state == "paused"
+
+    def state(self, key: str) -> str:
+        return "revoked" if key not in self.keys else "paused" if self.keys[key]["blocked"] else "active"
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return 401, {"error": {"message": "Authentication Error, invalid user key", "type": "auth_error", "code": "401"}}
+        name = request.query.get("key") or (request.body or {}).get("key") or (request.body or {}).get("keys", [""])[0]
+        if name not in self.keys:
+            return 404, {"error": {"message": "Key not found in database", "code": "404"}}
+        match request.path:
+            case ("key", "info"):
+                return 200, {"key": name, "info": self.keys[name]}
+            case ("key", "block" | "unblock" as verb):
+                self.turn(name, "paused" if verb == "block" else "active")
+                return 200, {"token": name, **self.keys[name]}
+            case ("key", "delete"):
+                self.turned.append((self.keys.pop(name)["key_alias"], "revoked"))
+                return 200, {"deleted_keys": [name]}
+        return 404, {"detail": "Not Found"}
