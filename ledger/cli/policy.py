@@ -1,6 +1,6 @@
 """Owns the policy file: YAML, one org a document, to orders. Unknown words are refused by name, never skipped."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import yaml
@@ -76,21 +76,73 @@ for _first in "oOyYnN":
 
 
 def read_policies(text: str, by: str) -> list[Policy]:
-    """The policies of a file. Raises PolicyError with the place."""
+    """The policies of a file. Raises PolicyError with the line and the field."""
     try:
-        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+        nodes = [node for node in yaml.compose_all(text, _Loader) if node is not None and node.tag != "tag:yaml.org,2002:null"]
+        documents = [_plain_value(node) for node in nodes]
     except (yaml.YAMLError, RecursionError) as error:
-        raise PolicyError(f"is not YAML: {error}") from None
+        raise PolicyError(_not_yaml(error)) from None
     policies: list[Policy] = []
-    for document in documents:
+    for node, document in zip(nodes, documents, strict=True):
         try:
             policies.append(Policy.model_validate(document if isinstance(document, dict) else {}).model_copy(update={"by": by}))
         except ValidationError as error:
-            faults = error.errors(include_input=False)
-            raise PolicyError("; ".join(f"{'.'.join(map(str, fault['loc']))}: {_plain(fault)}" for fault in faults)) from None
+            raise PolicyError("; ".join(_fault(node, fault) for fault in error.errors(include_input=False))) from None
     if not policies:
         raise PolicyError("holds no policy: it begins with `org: {id: …}`")
     return policies
+
+
+def _plain_value(node: yaml.Node) -> Any:
+    """A document as values; a name that is given twice is an error, not a choice."""
+    for mapping in _mappings(node):
+        seen: set[str] = set()
+        for key, _ in mapping.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+    loader = _Loader("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        for pair in node.value:
+            for part in pair:
+                yield from _mappings(part)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _mappings(part)
+
+
+def _not_yaml(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return "is not YAML"
+    return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'is not YAML'}"
+
+
+def _fault(node: yaml.Node, fault: Any) -> str:
+    return f"line {_line(node, fault['loc'])}: {'.'.join(map(str, fault['loc']))}: {_plain(fault)}"
+
+
+def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
+    """Where a field stands, or the last of its parents that does."""
+    at = node.start_mark
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if pair is None:
+                break
+            at, node = pair[0].start_mark, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            at = node.start_mark
+    return at.line + 1
 
 
 def _plain(fault: Any) -> str:

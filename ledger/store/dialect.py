@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, Table, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
@@ -43,7 +44,10 @@ class Database(NamedTuple):
 
 def driver_url(url: str) -> URL:
     """`sqlite:///ledger.db` or `postgresql://…` with the driver that this program uses. Raises ValueError for others."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError("is not the URL of a database, such as sqlite:///ledger.db or postgresql://…") from None
     drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
     name = parsed.drivername.partition("+")[0]
     if name not in drivers:

@@ -1,0 +1,192 @@
+"""The other commands: what they show, what they change, and how they say what is wrong."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ledger, book
+
+
+@pytest.fixture
+def over(ledger: Ledger) -> Ledger:
+    """An org whose one key is over its daily cap."""
+    ledger("apply", ledger.file(), "--yes")
+    book(ledger, ("e1", "1.50"), ("e2", "0.70"))
+    return ledger
+
+
+def test_every_command_has_help_worth_reading(fresh: Ledger) -> None:
+    commands = [
+        line.split()[1] for line in fresh("--help").stdout.splitlines() if line.startswith("│ ") and line[2] != " " and line[2] != "-"
+    ]
+    assert {"serve", "migrate", "apply", "get", "pause", "resume", "revoke", "balances", "explain", "replay", "verify", "tokens"} <= set(
+        commands
+    )
+    for command in commands:
+        assert len(fresh(command, "--help").stdout.splitlines()) > 5, command
+
+
+def test_migrate_brings_the_schema_to_head_as_often_as_it_is_asked(fresh: Ledger) -> None:
+    assert "ledger migrate" in fresh("get", "orgs", code=1).stderr
+    fresh("migrate")
+    assert "head" in fresh("migrate").stdout
+    assert fresh.rows("get", "orgs") == []
+
+
+def test_lists_are_tables_json_and_csv(over: Ledger) -> None:
+    (breach,) = over.rows("get", "breaches", "--open")
+    assert (breach["cap"], breach["over_usd"]) == ("daily/key:crawler", "0.20")
+    table = over("get", "keys").stdout.splitlines()
+    assert table[0].split() == ["key", "workspace", "state", "confirmed", "revision", "reasons"]
+    assert table[1].split()[:3] == ["crawler", "research", "paused"]
+    (row,) = csv.DictReader(io.StringIO(over("get", "keys", "--format", "csv").stdout))
+    assert (row["key"], json.loads(row["reasons"])) == ("crawler", ["cap:daily/key:crawler"])
+    assert over.rows("get", "keys", "--state", "active") == []
+    for things in ("orgs", "workspaces", "caps", "guardrails", "commands"):
+        over("get", things)
+
+
+def test_balances_show_what_was_spent_and_what_caps_leave(over: Ledger) -> None:
+    rows = {row["scope"]: row for row in over.rows("balances")}
+    assert {row["spent_usd"] for row in rows.values()} == {"2.20", "0"} and rows["workspace:lab"]["spent_usd"] == "0"
+    assert rows["key:crawler"]["caps"] == [{"cap": "daily/key:crawler", "limit_usd": "2.00", "left_usd": "0"}]
+    (month,) = over.rows("balances", "org", "--period", "month")
+    assert month["caps"][0]["left_usd"] == "247.80"
+    (earlier,) = over.rows("balances", "org", "--at", "2001-01-01T00:00:00Z")
+    assert earlier["spent_usd"] == "0"
+    assert "as of seq" in over("balances").stdout
+    assert "--at" in over("balances", "--at", "yesterday", code=1).stderr
+
+
+def test_a_paused_key_is_explained_in_a_few_lines(over: Ledger) -> None:
+    """J6, C7."""
+    lines = over("explain", "key:crawler").stdout.splitlines()
+    assert lines[0].startswith("key:crawler  PAUSED since ") and lines[0].endswith("research")
+    words = {line.split()[0]: line for line in lines[1:]}
+    assert "$2.20 of $2.00, over by $0.20" in words["why"]
+    assert "org-month $2.20 of $250.00" in words["others"]
+    assert "e2  $0.70" in words["crossed"]
+    assert "policy" not in words["set"] and "seq" in words["as"]
+    assert json.loads(over("explain", "daily/key:crawler/1").stdout)["breach"]["over_usd"] == "0.20"
+    assert json.loads(over("explain", "org", "--period", "day").stdout)["entries_usd"] == "2.20"
+    for nothing in ("key:stranger", "daily/key:crawler/9", "nonsense"):
+        assert nothing in over("explain", nothing, code=1).stderr
+
+
+def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:
+    """K1, K2."""
+    assert "paused" in over("pause", "key:crawler", "--reason", "looks odd").stdout
+    resumed = over("resume", "workspace:research", "--reason", "it was fine").stdout
+    assert "paused" in resumed and "still: cap:daily/key:crawler" in resumed
+    assert "revoked" in over("revoke", "org", "--reason", "leaked").stdout
+    assert "final" in over("resume", "key:crawler", "--reason", "please").stdout
+    (key,) = over.rows("get", "keys")
+    assert key["state"] == "revoked"
+    assert "no key" in over("pause", "key:stranger", "--reason", "x", code=1).stderr
+    assert "galaxy:x" in over("pause", "galaxy:x", "--reason", "x", code=1).stderr
+    assert "--reason" in over("pause", "key:crawler", code=2).stderr
+
+
+def test_verify_proves_the_books_and_replay_makes_them_again(over: Ledger) -> None:
+    """J1."""
+    assert "equal" in over("verify").stdout
+    before = [over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")], over.rows("balances")
+    assert "replayed" in over("replay").stdout
+    assert "equal" in over("verify", "--org", "acme").stdout
+    assert ([over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")], over.rows("balances")) == before
+
+
+TAMPERING = {
+    "a journal row is changed": ("UPDATE journal SET cost = cost + 1 WHERE cost > 0", "acme"),
+    "a journal row is removed": ("DELETE FROM journal WHERE seq = 3", "3"),
+    "the newest journal row is removed": ("DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)", "acme"),
+    "a balance is changed": ("UPDATE days SET spent = spent + 1 WHERE scope = 'key:crawler'", "key:crawler"),
+    "a balance is removed": ("DELETE FROM days WHERE scope = 'org'", "org"),
+    "a key is set free": ("UPDATE keys SET state = 'active'", "crawler"),
+    "a cap is raised": ("UPDATE caps SET limit_nanos = limit_nanos * 2", "org-month"),
+    "a breach is hidden": ("DELETE FROM breaches", "daily/key:crawler"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_verify_finds_what_was_tampered_with_and_names_it(over: Ledger, what: str) -> None:
+    """J1, M7."""
+    statement, named = TAMPERING[what]
+    over.sql(statement)
+    said = over("verify", code=1).stderr
+    assert "different" in said and named in said
+
+
+def test_replay_mends_projections_that_were_tampered_with(over: Ledger) -> None:
+    """J1: drop them, replay, and they come back equal."""
+    for statement in ("DELETE FROM days", "DELETE FROM breaches", "UPDATE keys SET state = 'active'", "DELETE FROM caps"):
+        over.sql(statement)
+    over("verify", code=1)
+    over("replay")
+    assert "equal" in over("verify").stdout
+
+
+def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Ledger) -> None:
+    """T1."""
+    text = ledger("tokens", "create", "gateway", "--scope", "ingest", "--org", "acme").stdout.strip()
+    assert text.startswith("ldg_")
+    (row,) = ledger.rows("tokens", "list")
+    assert (row["name"], row["scopes"], row["org"], row["revoked_at"]) == ("gateway", "ingest", "acme", None)
+    assert text not in ledger("tokens", "list").stdout
+    assert "revoked 1" in ledger("tokens", "revoke", "gateway").stdout
+    assert ledger.rows("tokens", "list")[0]["revoked_at"]
+    assert "gateway" in ledger("tokens", "revoke", "gateway", code=1).stderr
+    assert "'all' is not a scope" in ledger("tokens", "create", "x", "--scope", "all", code=1).stderr
+    assert "--workspace" in ledger("tokens", "create", "x", "--scope", "admin", "--workspace", "lab", code=1).stderr
+    ledger("tokens", "create", "lab", "--scope", "read", "--org", "acme", "--workspace", "lab")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("LEDGER_LISTEN", "127.0.0.1", "HOST:PORT"), ("LEDGER_DATABASE_URL", "mysql://x/y", "postgresql://"),
+        ("LEDGER_DATABASE_URL", "not a url", "sqlite:///"), ("LEDGER_LISTENS", "127.0.0.1:1", "did you mean LEDGER_LISTEN?"),
+        ("LEDGER_METRICS_PORT", "many", "integer"), ("LEDGER_LOG_LEVEL", "loud", "'debug'"), ("LEDGER_ADMIN_TOKEN", "short", "16"),
+        ("LEDGER_DATABASE_URL_FILE", "nowhere", "can't be read"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [("serve",), ("get", "orgs")])
+def test_a_malformed_or_misspelt_setting_stops_every_command_and_is_named(
+    fresh: Ledger, command: tuple[str, ...], name: str, value: str, word: str
+) -> None:
+    said = fresh(*command, code=1, **{name: value}).stderr
+    assert name.removesuffix("_FILE") in said and word in said
+    assert value not in said or name != "LEDGER_ADMIN_TOKEN", "no secret is repeated"
+
+
+def test_settings_come_from_the_environment_then_a_file_then_defaults(fresh: Ledger) -> None:
+    fresh("migrate")
+    fresh.environment["LEDGER_DATABASE_URL"] = None
+    Path(".env").write_text(f"LEDGER_DATABASE_URL=sqlite:///{fresh.home / 'fresh.db'}\nOTHER=1\n")
+    assert fresh.rows("get", "orgs") == []
+    fresh("get", "orgs", code=1, LEDGER_DATABASE_URL=f"sqlite:///{fresh.home / 'elsewhere.db'}")
+    Path("secret").write_text(f"sqlite:///{fresh.home / 'fresh.db'}\n")
+    Path(".env").unlink()
+    fresh.environment["LEDGER_DATABASE_URL_FILE"] = "secret"
+    assert fresh.rows("get", "orgs") == []
+    Path(".env").write_text("LEDGER_DATABASE_ULR=x\n")
+    assert "LEDGER_DATABASE_ULR is not a setting" in fresh("get", "orgs", code=1).stderr
+
+
+def test_a_database_that_does_not_answer_is_told_in_words(fresh: Ledger) -> None:
+    said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x").stderr
+    assert "LEDGER_DATABASE_URL" in said and "Traceback" not in said
+    said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:////nowhere/at/all.db").stderr
+    assert "LEDGER_DATABASE_URL" in said and "Traceback" not in said
+    Path("notes.db").write_text("these are notes, not a database" * 100)
+    assert "LEDGER_DATABASE_URL" in fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:///notes.db").stderr
+
+
+def test_there_is_nothing_to_show_before_there_is_an_org(ledger: Ledger) -> None:
+    for command in (("get", "keys"), ("balances",), ("explain", "org", "--period", "day")):
+        assert "ledger apply" in ledger(*command, code=1).stderr
+    assert "'nobody'" in ledger("get", "keys", "--org", "nobody", code=1).stderr
+    assert "equal" in ledger("verify").stdout

@@ -1,0 +1,92 @@
+"""`ledger apply`: what a policy file makes of an org, what it shows first, and what it refuses."""
+
+import pytest
+
+from tests.cli.conftest import POLICY, Ledger, book
+
+
+def test_a_plan_shows_every_difference_and_changes_nothing(ledger: Ledger) -> None:
+    plan = ledger("apply", ledger.file(), "--plan", code=2).stdout
+    for line in ("+ org, America/New_York", "+ workspace:research", "+ key:crawler in research", "+ guardrail daily: $2.00 per day, pause",
+                 "+ cap org-month: $250.00 per month, alert"):  # fmt: skip
+        assert line in plan
+    assert ledger.rows("get", "orgs") == []
+
+
+def test_what_was_applied_leaves_no_differences(ledger: Ledger) -> None:
+    assert "done" in ledger("apply", ledger.file(), "--yes").stdout
+    assert "no differences" in ledger("apply", ledger.file(), "--plan").stdout
+    assert [key["key"] for key in ledger.rows("get", "keys")] == ["crawler"]
+    assert [row["guardrail"] for row in ledger.rows("get", "guardrails")] == ["daily"]
+
+
+def test_an_amount_keeps_the_digits_that_were_written(ledger: Ledger) -> None:
+    """M1: YAML's floats come nowhere near money."""
+    ledger("apply", ledger.file(POLICY.replace("limit_usd: 2.00", "limit_usd: 0.123456789")), "--yes")
+    assert ledger.rows("get", "guardrails")[0]["limit_usd"] == "0.123456789"
+
+
+def test_a_plan_says_whom_it_would_stop_at_once(ledger: Ledger) -> None:
+    """C5: a lowered limit acts at once, so it is told before."""
+    ledger("apply", ledger.file(), "--yes")
+    book(ledger, ("e1", "1.50"))
+    lowered = ledger.file(POLICY.replace("limit_usd: 2.00", "limit_usd: 1.00"))
+    plan = ledger("apply", lowered, "--plan", code=2).stdout
+    assert "~ guardrail daily: $2.00 per day, pause → $1.00 per day, pause" in plan
+    assert "! key:crawler would be paused at once" in plan
+    assert ledger.rows("get", "keys")[0]["state"] == "active"
+    ledger("apply", lowered, "--yes")
+    assert ledger.rows("get", "keys")[0]["state"] == "paused"
+
+
+def test_nothing_is_removed_without_prune(ledger: Ledger) -> None:
+    ledger("apply", ledger.file(), "--yes")
+    shorter = ledger.file(POLICY.partition("guardrails:")[0])
+    assert "no differences" in ledger("apply", shorter, "--yes").stdout
+    plan = ledger("apply", shorter, "--prune", "--plan", code=2).stdout
+    assert "- cap org-month" in plan and "- guardrail daily" in plan
+    ledger("apply", shorter, "--prune", "--yes")
+    assert ledger.rows("get", "caps") == ledger.rows("get", "guardrails") == []
+
+
+def test_where_nobody_can_be_asked_nothing_is_changed(ledger: Ledger) -> None:
+    assert "--yes" in ledger("apply", ledger.file(), code=1).stderr
+    assert ledger.rows("get", "orgs") == []
+
+
+def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
+    ledger("apply", ledger.file(POLICY + "---\norg: {id: other}\n"), "--yes")
+    assert [row["org"] for row in ledger.rows("get", "orgs")] == ["acme", "other"]
+    assert "--org" in ledger("get", "keys", code=1).stderr
+    assert ledger.rows("get", "keys", "--org", "other") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: -1}\n", 3, "caps.c.limit_usd: is negative"),
+        ("org: {id: acme}\ncaps:\n  c:\n    scope: org\n    period: fortnight\n    limit_usd: 1\n", 5, "caps.c.period"),
+        ("org: {id: acme}\n\ncapps: {}\n", 3, "capps: is not known here"),
+        ("org: {id: acme}\nguardrails:\n  g: {each: key, period: day, limit_usd: 1}\n", 3, "guardrails.g.in"),
+        ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: 1}\n  c: {scope: org, period: day}\n", 4, "twice"),
+        ("org: {id: acme}\n---\norg: {}\n", 3, "org.id"),
+        ("org: {id: acme\ncaps: {}\n", 2, ""),
+        ("org: {id: acme}\nkeys:\n  k: {credentials: [a, '']}\n", 3, "keys.k.credentials.1"),
+        ("- just\n- a list\n", 1, "org"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_refused_names_the_line_and_the_field(ledger: Ledger, text: str, line: int, word: str) -> None:
+    said = ledger("apply", ledger.file(text), "--yes", code=1).stderr
+    assert f"policy.yaml: line {line}: " in said and word in said
+    assert ledger.rows("get", "orgs") == []
+
+
+@pytest.mark.parametrize("text", ["", "---\n", "# nothing\n"])
+def test_a_file_without_a_policy_says_how_one_begins(ledger: Ledger, text: str) -> None:
+    assert "org: {id: …}" in ledger("apply", ledger.file(text), "--yes", code=1).stderr
+
+
+def test_what_the_books_refuse_is_told_and_nothing_of_the_file_is_done(ledger: Ledger) -> None:
+    said = ledger("apply", ledger.file(POLICY.replace("America/New_York", "Mars/Olympus")), "--yes", code=1).stderr
+    assert "time_zone" in said and "policy.yaml" in said
+    assert ledger.rows("get", "orgs") == []
