@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import ordering, rates, reading, serve, upkeep, watching
+from .cli import importing, ordering, rates, reading, serve, upkeep, watching
 
 
 def build() -> typer.Typer:
@@ -16,6 +16,7 @@ def build() -> typer.Typer:
         ordering.revoke, upkeep.replay, upkeep.verify, watching.reader,
     ):  # fmt: skip
         app.command()(command)
+    app.command("import")(importing.import_usage)
     app.add_typer(upkeep.tokens, name="tokens")
     app.add_typer(rates.rates, name="rates")
     return app

@@ -7,7 +7,7 @@ a duplicate, since its calls have identities (J2). Whoever is refused learns not
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,13 +18,11 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from ..core.commands import RecordUsage, Rejected, Status
 from ..core.connections import Connection, Gateway
-from ..gateways.litellm_usage import parse_litellm
-from ..gateways.openrouter_usage import parse_openrouter
+from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
 from ..store import observed, reports
 from ..store.books import connection_of
-from ..wire.otlp import is_usage, key_by_attributes, spans_of_json, spans_of_protobuf, usage_of
-from ..wire.usage import EnvelopeError, parse_usage, split_events, whole_event
+from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of
 from .problems import RESPONSES, Problem
@@ -33,12 +31,9 @@ from .values import ExactRoute, OrgId, PathId
 log = structlog.get_logger()
 router = APIRouter(tags=["usage"], route_class=ExactRoute)
 SECRET_HEADER = "x-webhook-secret"
-PROTOBUF, JSON, LINES, BATCH = "application/x-protobuf", "application/json", "application/x-ndjson", "application/cloudevents-batch+json"
 MOST_TOLD = 100
 REMEMBERED_S = 2.0
 _encode = msgspec.json.Encoder().encode
-
-Parsed = list[RecordUsage | Rejected]
 
 
 class Known:
@@ -79,7 +74,7 @@ async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Resp
         raise Problem(404, f"there is no connection {connection!r} that usage comes in by")
     org_id, account = stands
     try:
-        parsed = _PARSERS[account.gateway](body, org, account, _media(request))
+        parsed = parse_delivery(body, org, account, _media(request))
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
     commands = [event for event in parsed if isinstance(event, RecordUsage)]
@@ -148,41 +143,6 @@ def _signed(secret: str | None, body: bytes, headers: Mapping[str, str]) -> None
         raise
 
 
-def _cloudevents(body: bytes, org: str, account: Connection, media: str) -> Parsed:
-    events = split_events(body, media) if media in (LINES, BATCH) else [whole_event(body)]
-    return [_own(parse_usage(bytes(event), org), org) for event in events]
-
-
-def _own(event: RecordUsage | Rejected, org: str) -> RecordUsage | Rejected:
-    """T1: what comes in by an org's connection is the org's."""
-    if isinstance(event, RecordUsage) and event.usage.org != org:
-        return Rejected(detail="data.org: is not the connection's org", field="data.org", source=event.source, event_id=event.event_id)
-    return event
-
-
-def _otlp(body: bytes, org: str, account: Connection, media: str) -> Parsed:
-    def key(span: Any) -> str | None:
-        name = key_by_attributes(span)
-        return account.keys.get(name, name) if name is not None else None
-
-    spans = spans_of_protobuf(body) if media == PROTOBUF else spans_of_json(body or b"{}")
-    source = f"connection/{account.connection_id}"
-    return [
-        span if isinstance(span, Rejected) else usage_of(span, org, source, key)
-        for span in spans
-        if isinstance(span, Rejected) or is_usage(span)
-    ]  # fmt: skip
-
-
-_PARSERS: dict[Gateway, Callable[[bytes, str, Connection, str], Parsed]] = {
-    Gateway.OPENROUTER: lambda body, org, account, media: parse_openrouter(body, org, account),
-    Gateway.LITELLM: lambda body, org, account, media: parse_litellm(body, org, account),
-    Gateway.OTLP: _otlp,
-    Gateway.WEBHOOK: _cloudevents,
-    Gateway.HTTP: _cloudevents,
-}
-
-
 @router.post("/v1/traces", responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
 async def post_traces(request: Request, caller: Caller) -> Response:
     """Records the GenAI spans of an OTLP export, JSON or protobuf; other spans are none of ours. The token's org is the spans'.
@@ -198,7 +158,7 @@ async def post_traces(request: Request, caller: Caller) -> Response:
     body = await body_of(request)
     account = Connection(connection_id="traces", gateway=Gateway.OTLP)
     try:
-        parsed = _otlp(body, caller.org, account, media)
+        parsed = parse_delivery(body, caller.org, account, media)
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
     results = await request.app.state.service.record([event for event in parsed if isinstance(event, RecordUsage)])

@@ -1,0 +1,252 @@
+"""Owns `ledger import`: usage from files or stdin into the books, safe to repeat, with a progress bar and a summary."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, BinaryIO, NamedTuple
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..core.commands import RecordUsage, Rejected, Result, Status
+from ..core.connections import Connection, Gateway
+from ..gateways.inward import BATCH, parse_delivery
+from ..service import Service
+from ..store import observed, reports
+from ..store.books import connection_of
+from ..wire.table import TableError, columns_of, rows_of
+from ..wire.usage import EnvelopeError, parse_usage, split_events
+from .common import OrgOption, Wrong, err, out, run, serving, the_org
+
+TOGETHER = 10_000  # calls handed over at once
+MOST_UNDER_WAY = 3
+MOST_TOLD = 5  # places named for one reason
+INTERRUPTED = 130
+Call = tuple[int, RecordUsage | Rejected]
+
+
+class Kinds(StrEnum):
+    """What files can hold."""
+
+    CLOUDEVENTS = "cloudevents"
+    LITELLM = "litellm"
+    OPENROUTER = "openrouter"
+    OTLP = "otlp"
+    CSV = "csv"
+
+
+_GATEWAYS = {Kinds.LITELLM: Gateway.LITELLM, Kinds.OPENROUTER: Gateway.OPENROUTER, Kinds.OTLP: Gateway.OTLP}
+
+
+class Source(NamedTuple):
+    """How files are to be read: for which org, by which connection, and for CSV which column is what."""
+
+    kind: Kinds
+    org: str
+    org_id: int
+    connection: Connection
+    columns: dict[str, str]
+    name: str
+
+
+def import_usage(
+    files: Annotated[list[str], typer.Argument(help="Files, or - for stdin.")],
+    kind: Annotated[Kinds, typer.Option("--format", help="What they hold, one a line; JSON also as an array.")] = Kinds.CLOUDEVENTS,
+    org: OrgOption = None,
+    connection: Annotated[str | None, typer.Option(help="The connection whose usage it is, for its maps and identities.")] = None,
+    columns: Annotated[list[str] | None, typer.Option("--map", help="csv: FIELD=COLUMN. May be repeated.")] = None,
+    source: Annotated[str, typer.Option(help="csv: what the ids are unique in.")] = "import",
+    start: Annotated[int, typer.Option("--from-line", min=1, help="Go on at this line of the first file.")] = 1,
+) -> None:
+    """Record usage from files. Sent again, nothing is booked twice; stopped with Ctrl-C, it says where to go on.
+
+    A CSV's columns are fields of an event by their own names, or by --map, such as --map cost_usd=total_cost --map tag.team=Team.
+    With --connection, calls that came by its webhook already are known. Exit code 1 if anything was rejected.
+    """
+
+    async def work() -> int:
+        async with serving() as service:
+            how = await _source(service, kind, org, connection, columns or [], source)
+            return await _Import(service, how).files(files, start)
+
+    code = run(work)
+    if code:
+        raise typer.Exit(code)
+
+
+async def _source(service: Service, kind: Kinds, org: str | None, name: str | None, columns: list[str], source: str) -> Source:
+    pairs: dict[str, str] = {}
+    for text in columns:
+        field, _, column = text.partition("=")
+        pairs[field] = column
+    if any(not field or not column for field, column in pairs.items()):
+        raise Wrong("--map is FIELD=COLUMN, such as cost_usd=total_cost")
+    async with service.database.snapshot() as connection:
+        head = await the_org(connection, org)
+        row = await reports.connection_row(connection, head, name) if name is not None else None
+    if name is not None and row is None:
+        raise Wrong(f"there is no connection {name!r} in org {head.org!r}")
+    gateway = _GATEWAYS.get(kind, Gateway.HTTP)
+    account = Connection(connection_id="import", gateway=gateway) if row is None else connection_of(row)
+    if kind in _GATEWAYS and account.gateway is not gateway:
+        raise Wrong(f"connection {name!r} is of {account.gateway}, the files of {kind}")
+    return Source(kind, head.org, head.org_id, account, pairs, source)
+
+
+class _Import:
+    """One run: what was counted, what is under way, and whether a person wants it to stop."""
+
+    def __init__(self, service: Service, how: Source) -> None:
+        self.service, self.how = service, how
+        self.counts: Counter[str] = Counter()
+        self.reasons: dict[str, list[str]] = {}
+        self.stop = asyncio.Event()
+        self.done_at = 0
+        self._under_way: deque[tuple[int, list[Call], asyncio.Future[list[Result]]]] = deque()
+
+    async def files(self, names: list[str], start: int) -> int:
+        """Every file in turn; the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self.stop.set)
+        stopped = None
+        try:
+            for name in names:
+                self.done_at = start
+                with _opened(name) as stream:
+                    await self._stream(name, stream, start)
+                if self.stop.is_set():
+                    stopped = name
+                    break
+                start = 1
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+        self._summary()
+        if stopped is not None:
+            err.print(f"stopped: go on with --from-line {self.done_at} at {stopped}, or run it again from the start", markup=False)
+            return INTERRUPTED
+        return 1 if self.reasons else 0
+
+    async def _stream(self, name: str, stream: BinaryIO, start: int) -> None:
+        size = os.fstat(stream.fileno()).st_size if stream.seekable() else None
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[calls]:,} calls"), TimeRemainingColumn(), console=err,
+            transient=True,
+        )  # fmt: skip
+        with bar:
+            task = bar.add_task(name, total=size, calls=0)
+            try:
+                batch: list[Call] = []
+                for call in _read(stream, self.how):
+                    if call[0] < start:
+                        continue
+                    batch.append(call)
+                    if len(batch) >= TOGETHER:
+                        await self._hand_over(batch, MOST_UNDER_WAY)
+                        batch = []
+                        bar.update(task, completed=stream.tell() if size is not None else None, calls=sum(self.counts.values()))
+                        if self.stop.is_set():
+                            break
+                await self._hand_over(batch, 0)
+            except (EnvelopeError, TableError) as error:
+                await self._hand_over([], 0)
+                raise Wrong(f"{name}: {error}") from None
+
+    async def _hand_over(self, batch: list[Call], most: int) -> None:
+        """Books a batch; waits until at most so many are under way."""
+        if batch:
+            commands = [call for _, call in batch if isinstance(call, RecordUsage)]
+            self._under_way.append((batch[-1][0], batch, asyncio.ensure_future(self._book(commands))))
+            await asyncio.sleep(0)  # it takes its place in the queue before the next one does
+        while len(self._under_way) > most:
+            last, calls, answer = self._under_way.popleft()
+            results = iter(await answer)
+            for line, call in calls:
+                if isinstance(call, Rejected):
+                    self._count(line, Result(Status.REJECTED, call.reason, call.detail))
+                else:
+                    self._count(line, next(results))
+            self.done_at = last
+
+    async def _book(self, commands: list[RecordUsage]) -> list[Result]:
+        if self.how.connection.counts:
+            return await self.service.record(commands)
+        async with self.service.database.writer.begin() as connection:
+            await observed.keep(connection, self.how.org_id, self.how.connection.connection_id, commands)
+        return [Result(Status.RECORDED, detail="observed")] * len(commands)
+
+    def _count(self, line: int, result: Result) -> None:
+        self.counts["observed" if result.detail == "observed" else str(result.status)] += 1
+        if result.status in (Status.REJECTED, Status.PARKED, Status.EXISTS_WITH_DIFFERENT_CONTENT):
+            why = result.detail or str(result.reason or result.status)
+            self.reasons.setdefault(why, []).append(str(line))
+
+    def _summary(self) -> None:
+        unpriced = self.service.metrics.unpriced._value.get()
+        parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts.items()]
+        parts += [f"{int(unpriced):,} of them unpriced"] if unpriced else []
+        out.print(", ".join(parts) or "nothing in it")
+        for why, lines in self.reasons.items():
+            more = f" and {len(lines) - MOST_TOLD:,} more" if len(lines) > MOST_TOLD else ""
+            out.print(f"  {why}: line {', '.join(lines[:MOST_TOLD])}{more}", markup=False)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(name).open("rb") as stream:
+            yield stream
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise Wrong(f"{name}: {error.strerror}") from None
+
+
+def _read(stream: BinaryIO, how: Source) -> Iterator[Call]:
+    """The calls of a file with their lines; of an array or one object over many lines, with their places in it."""
+    if how.kind is Kinds.CSV:
+        columns = columns_of(stream.readline(), how.columns)
+        yield from rows_of(_text(stream), columns, how.org, how.name)
+        return
+    first, begins = stream.readline(), 1
+    while first and not first.strip():
+        first, begins = stream.readline(), begins + 1
+    if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise EnvelopeError("begins with a byte order mark: save it as plain UTF-8")
+    if first.lstrip()[:1] == b"[" or first.strip() == b"{":
+        yield from enumerate(_whole(first + stream.read(), how), 1)
+    else:
+        for number, line in enumerate(chain((first,), stream), begins):
+            if line.strip():
+                yield from ((number, call) for call in _line(line, how))
+
+
+def _text(stream: BinaryIO) -> Iterator[str]:
+    for line in stream:
+        try:
+            yield line.decode()
+        except UnicodeDecodeError:
+            raise TableError("is not UTF-8 text") from None
+
+
+def _line(line: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:
+    try:
+        if how.kind is Kinds.CLOUDEVENTS:
+            return [parse_usage(line, how.org)]
+        return parse_delivery(line, how.org, how.connection)
+    except EnvelopeError as error:
+        return [Rejected(detail=str(error))]
+
+
+def _whole(body: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:
+    if how.kind is Kinds.CLOUDEVENTS:
+        events = split_events(body, BATCH) if body.lstrip()[:1] == b"[" else [body]
+        return [parse_usage(event, how.org) for event in events]
+    return parse_delivery(body, how.org, how.connection)

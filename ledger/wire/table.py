@@ -1,0 +1,104 @@
+"""Owns how a CSV of usage is read: columns by a mapping to the fields of an event. Refuses by name what it would have to
+guess: a byte order mark, semicolons, decimal commas, a column that is not there.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ..core.commands import RecordUsage, Rejected
+from .fields import Refused, count_of
+from .usage import USAGE_TYPE, parse_usage
+
+COUNTS = (
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_tokens", "images", "searches",
+    "preset_version",
+)  # fmt: skip
+TEXTS = (
+    "org", "key", "workspace", "model", "provider", "cost_usd", "upstream_cost_usd", "currency", "member", "end_user", "preset", "session",
+    "hold", "response_id", "started_at",
+)  # fmt: skip
+FLAGS = ("byok", "batch")
+ENVELOPE = ("id", "source", "time")
+FIELDS = (*ENVELOPE, *TEXTS, *COUNTS, *FLAGS)
+_TRUE, _FALSE = frozenset({"true", "yes", "1", "t"}), frozenset({"false", "no", "0", "f", ""})
+_COMMA = re.compile(r"-?[\d.]*,\d+")
+_encode = msgspec.json.Encoder().encode
+
+
+class TableError(ValueError):
+    """A file that can't be read as a table; nothing of it was recorded."""
+
+
+def columns_of(header: bytes, mapping: Mapping[str, str]) -> dict[str, int]:
+    """The place of each field's column, from a file's first line. `mapping`: field → column; a field that it does not name has
+    the column of its own name, if there is one; `tag.NAME` is a tag. Raises TableError."""
+    if header.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise TableError("begins with a byte order mark: save it as plain UTF-8")
+    try:
+        text = header.decode()
+    except UnicodeDecodeError:
+        raise TableError("is not UTF-8 text") from None
+    if ";" in text and "," not in text:
+        raise TableError("is separated by semicolons: save it with commas, and amounts with points")
+    names = [name.strip() for name in next(csv.reader([text]), [])]
+    wanted = {name: name for name in FIELDS if name in names} | dict(mapping)
+    for field, column in wanted.items():
+        if field not in FIELDS and not field.startswith("tag."):
+            raise TableError(f"{field!r} is not a field of usage: {', '.join(FIELDS)}, tag.NAME")
+        if names.count(column) != 1:
+            raise TableError(f"there {'is no' if column not in names else 'are several'} column {column!r}, which is to be {field}")
+    for field in ("id", "time", "key"):
+        if field not in wanted:
+            raise TableError(f"no column is the {field}: say which with --map {field}=COLUMN; the columns are {', '.join(names)}")
+    return {field: names.index(column) for field, column in wanted.items()}
+
+
+def rows_of(lines: Iterable[str], columns: Mapping[str, int], org: str, source: str) -> Iterator[tuple[int, RecordUsage | Rejected]]:
+    """Usage with its line number (the header is line 1). `lines` come after the header. Raises TableError for broken quoting."""
+    reader = csv.reader(lines, strict=True)
+    width = max(columns.values()) + 1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise TableError(f"line {reader.line_num + 1}: {error}") from None
+        if row:
+            event = _event(row, columns, org, source) if len(row) >= width else Rejected(detail="has fewer columns than the first line")
+            yield reader.line_num + 1, event
+
+
+def _event(row: list[str], columns: Mapping[str, int], org: str, source: str) -> RecordUsage | Rejected:
+    said = {field: row[place].strip() for field, place in columns.items() if row[place].strip()}
+    try:
+        data = _data(said)
+    except Refused as error:
+        return Rejected(detail=str(error), field=error.field, source=said.get("source", source), event_id=said.get("id"))
+    event = {
+        "specversion": "1.0", "type": USAGE_TYPE, "source": said.get("source", source), "id": said.get("id", ""),
+        "time": said.get("time", ""), "data": data,
+    }  # fmt: skip
+    return parse_usage(_encode(event), org)
+
+
+def _data(said: Mapping[str, str]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for field, text in said.items():
+        if field in COUNTS:
+            data[field] = count_of(field, text)
+        elif field in FLAGS:
+            if text.lower() not in _TRUE | _FALSE:
+                raise Refused(field, "is neither true nor false")
+            data[field] = text.lower() in _TRUE
+        elif field.startswith("tag."):
+            data.setdefault("tags", {})[field[4:]] = text
+        elif field in TEXTS:
+            if field.endswith("_usd") and _COMMA.fullmatch(text):
+                raise Refused(field, "has a decimal comma: write amounts with a point")
+            data[field] = text
+    return data
