@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import importing, ordering, rates, reading, serve, upkeep, watching
+from .cli import importing, ordering, rates, reading, serve, topics, upkeep, watching
 
 
 def build() -> typer.Typer:
@@ -19,6 +19,8 @@ def build() -> typer.Typer:
     app.command("import")(importing.import_usage)
     app.add_typer(upkeep.tokens, name="tokens")
     app.add_typer(rates.rates, name="rates")
+    app.add_typer(topics.topics, name="topics")
+    app.add_typer(topics.dead, name="dead")
     return app
 
 

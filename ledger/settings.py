@@ -13,6 +13,8 @@ from typing import Any, Literal
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from .kafka import Kafka
+
 PREFIX = "LEDGER_"
 _FROM_KUBERNETES = re.compile(r"LEDGER_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 
@@ -33,6 +35,14 @@ class Settings(BaseModel):
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
     drift_percent: int = Field(default=5, ge=0, le=1000, description="how far a reported cost may be from the rate card's before it counts")
 
+    kafka_bootstrap_servers: str | None = Field(default=None, description="HOST:PORT,… of Kafka; without it everything runs in `serve`")
+    kafka_security_protocol: str = Field(default="PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$", description="as Kafka's")
+    kafka_sasl_mechanism: str = Field(default="PLAIN", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="as Kafka's")
+    kafka_sasl_username: str | None = Field(default=None, description="user at Kafka")
+    kafka_sasl_password: str | None = Field(default=None, description="password at Kafka")
+    kafka_ssl_cafile: str | None = Field(default=None, description="certificates that Kafka's own is checked against")
+    topic_prefix: str = Field(default="", pattern="^[A-Za-z0-9._-]{0,100}$", description="stands before the name of every topic")
+
     @field_validator("listen")
     @classmethod
     def _host_and_port(cls, listen: str) -> str:
@@ -46,6 +56,16 @@ class Settings(BaseModel):
         """Host and port to listen on."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def kafka_of(given: Settings) -> Kafka | None:
+    """How Kafka is reached; None without it."""
+    if given.kafka_bootstrap_servers is None:
+        return None
+    return Kafka(
+        given.kafka_bootstrap_servers, given.topic_prefix, given.kafka_security_protocol, given.kafka_sasl_mechanism,
+        given.kafka_sasl_username, given.kafka_sasl_password, given.kafka_ssl_cafile,
+    )  # fmt: skip
 
 
 class SettingsError(Exception):

@@ -4,17 +4,24 @@ SQLite: one writer, WAL, `synchronous=FULL`, a transaction takes the write lock 
 per org, taken first and in sorted order, so that two batches can't wait for each other.
 """
 
+import asyncio
 import fcntl
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
+import asyncpg
 from sqlalchemy import Select, Table, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+CHANNEL = "ledger_outbox"
+LISTEN_CHECK_S = 10.0
+_AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})  # SQLSTATE classes: connection, read-only, rollback, resources, operator
 MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
@@ -151,6 +158,38 @@ def _file_lock(path: str | None, name: str) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+async def announce(connection: AsyncConnection) -> None:
+    """Wakes whoever listens, when the transaction commits."""
+    if is_postgres(connection):
+        await connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+async def listen(database: Database, wake: asyncio.Event) -> None:
+    """Sets `wake` whenever anybody announces, until cancelled; returns at once where the database can't tell.
+
+    A connection that is lost raises what the driver raises: whoever listens polls too.
+    """
+    async with database.writer.connect() as connection:
+        if not is_postgres(connection):
+            return
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        await driver.add_listener(CHANNEL, lambda *_: wake.set())
+        while True:
+            await asyncio.sleep(LISTEN_CHECK_S)
+            await connection.execute(text("SELECT 1"))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database could not be reached or could not serve just now, so that trying again may help."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_away(error.orig))
+    if isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError | sqlite3.OperationalError):
+        return True
+    return str(getattr(error, "sqlstate", None) or "")[:2] in _AWAY or (error.__cause__ is not None and is_away(error.__cause__))
 
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

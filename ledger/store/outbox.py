@@ -7,19 +7,36 @@ from sqlalchemy import Row, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..wire.messages import Message
-from .dialect import insert_rows, upsert_rows
+from .dialect import announce, insert_rows, upsert_rows
 from .tables import outbox, parked
+
+SHARDS = 16  # of orgs: as many relays can publish at once
 
 
 async def put(connection: AsyncConnection, messages: Iterable[tuple[int, Message]]) -> None:
     """Writes messages, each with its org's id."""
-    await insert_rows(connection, outbox, [(org_id, *message) for org_id, message in messages])
+    rows = [(org_id, *message) for org_id, message in messages]
+    await insert_rows(connection, outbox, rows)
+    if rows:
+        await announce(connection)
 
 
 async def take(connection: AsyncConnection, limit: int) -> list[Row[Any]]:
     """The oldest messages of every org in (org, seq) order, so that a key's revisions never overtake each other (K3)."""
     query = select(outbox).order_by(outbox.c.org_id, outbox.c.seq, outbox.c.topic).limit(limit)
     return list(await connection.execute(query))
+
+
+async def shards_waiting(connection: AsyncConnection) -> list[int]:
+    """Shards of orgs that have messages waiting."""
+    shard = outbox.c.org_id % SHARDS
+    return sorted(await connection.scalars(select(shard).distinct()))
+
+
+async def take_shard(connection: AsyncConnection, shard: int, limit: int) -> list[Row[Any]]:
+    """As `take`, of one shard, whose lock the caller has."""
+    query = select(outbox).where(outbox.c.org_id % SHARDS == shard)
+    return list(await connection.execute(query.order_by(outbox.c.org_id, outbox.c.seq, outbox.c.topic).limit(limit)))
 
 
 async def drop(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:

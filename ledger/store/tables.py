@@ -174,6 +174,8 @@ outbox = _table(
     key=("org_id", "seq", "topic"),
 )  # fmt: skip
 
+places = _table("places", _big("org_id"), _text("reader"), _big("seq"), key=("org_id", "reader"))
+
 commands = _table(
     "commands",
     _big("org_id"), _text("key"), _text("credential"), _text("connection"), _big("revision"), _text("state"), _text("reasons"),

@@ -14,7 +14,8 @@ from ..core.keys import State
 from ..core.money import usd_text
 from .times import moment_text
 
-BREACHES, KEY_COMMANDS, KEY_STATUS = "ledger.breaches", "ledger.key-commands", "ledger.key-status"
+USAGE, USAGE_DEAD = "usage", "usage.dead"
+BREACHES, KEY_COMMANDS, KEY_STATUS, ENTRIES = "ledger.breaches", "ledger.key-commands", "ledger.key-status", "ledger.entries"
 _VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
 
 

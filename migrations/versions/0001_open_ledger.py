@@ -312,6 +312,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_orgs_due_us"), ["due_us"], unique=False)
 
     op.create_table(
+        "places",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("reader", sa.Text(), nullable=False),
+        sa.Column("seq", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "reader", name=op.f("pk_places")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "outbox",
         sa.Column("org_id", big(), nullable=False),
         sa.Column("seq", big(), nullable=False),
@@ -445,6 +454,7 @@ def downgrade() -> None:
     op.drop_table("rate_cards")
     op.drop_table("rollup")
     op.drop_table("rolled")
+    op.drop_table("places")
     op.drop_table("parked")
     op.drop_table("outbox")
     with op.batch_alter_table("orgs", schema=None) as batch_op:

@@ -1,0 +1,1 @@
+"""Kafka shells around `ledger`: they take records, hand them on, and acknowledge what is committed. They decide nothing."""

@@ -1,0 +1,75 @@
+"""`python -m consumers NAME …`: the composition root of the consumers."""
+
+import argparse
+import os
+import sys
+
+import uvloop
+from aiokafka.errors import KafkaError
+from sqlalchemy.exc import DBAPIError
+
+from consumers.app import NAMES, Consumers
+from consumers.health import CannotListen
+from ledger.cli.serve import configure_logs
+from ledger.gateways.outward import open_gateway
+from ledger.metrics import Metrics
+from ledger.service import Service
+from ledger.settings import Settings, SettingsError, kafka_of, read_settings
+from ledger.store.dialect import connect
+from ledger.store.schema import is_current
+
+_ABOUT = """Runs consumers, one or several in this process; any number of processes share the work.
+
+  usage    books usage from the topic `usage`
+  pulse    does what the clock has made due: windows that ended, prices that were missing
+  relay    publishes breaches, key commands and key status from the outbox
+  keys     carries key commands out at their gateways
+  entries  publishes every journal entry (off unless named here)
+
+Settings are environment variables LEDGER_…, or a .env file. /livez, /readyz, /metrics and /asyncapi.json are on
+LEDGER_METRICS_PORT."""
+
+
+class Wrong(Exception):
+    """Something the person can mend; the message says how."""
+
+
+async def _run(names: list[str], given: Settings) -> None:
+    kafka = kafka_of(given)
+    if kafka is None:
+        raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set: without Kafka, `ledger serve` does all of this by itself")
+    database = connect(given.database_url, given.read_database_url)
+    try:
+        async with database.reader.connect() as connection:
+            if not await is_current(connection):
+                raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
+        service = Service(database, Metrics(given.drift_percent), declared_only=given.declared_orgs_only)
+        consumers = Consumers(names, service, kafka, lambda connection: open_gateway(connection, os.environ))
+        await consumers.run(given.metrics_listen, given.metrics_port)
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Runs until SIGTERM or SIGINT; exit code 1 says why on stderr."""
+    parser = argparse.ArgumentParser("python -m consumers", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    names = list(dict.fromkeys(parser.parse_args().names))
+    try:
+        given = read_settings(os.environ)
+        configure_logs(given.log_level)
+        uvloop.run(_run(names, given))
+    except (Wrong, SettingsError, ValueError) as error:
+        sys.exit(f"error {error}")
+    except CannotListen as error:
+        sys.exit(f"error LEDGER_METRICS_PORT: {error}; 0 turns it off")
+    except KafkaError as error:
+        sys.exit(f"error Kafka does not answer: {error}. Is LEDGER_KAFKA_BOOTSTRAP_SERVERS right?")
+    except (DBAPIError, OSError) as error:
+        sys.exit(f"error the database does not answer: {getattr(error, 'orig', None) or error}. Is LEDGER_DATABASE_URL right?")
+    except Exception as error:
+        sys.exit(f"error {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Owns how consumers are put together in one process: a broker, a door to the books, and the loops that were named.
+
+FastStream is the shell: it connects, subscribes, and stops in order. Its handlers get raw records, whole batches of them.
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from faststream import AckPolicy, FastStream
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaAckableMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from consumers.asyncapi import document
+from consumers.entries import publish_once
+from consumers.health import serving
+from consumers.keys import accept
+from consumers.relay import relay_once
+from consumers.usage import UsageConsumer
+from consumers.watchdog import Watchdog
+from ledger.agent import Agent
+from ledger.core.connections import Connection
+from ledger.gateways.gateway import Gateway
+from ledger.gauges import showing_gauges
+from ledger.kafka import Kafka, producing
+from ledger.loop import repeat
+from ledger.pricing import Pricer
+from ledger.pulse import pulse_once
+from ledger.rollup import rollup_once
+from ledger.service import Service
+from ledger.store.dialect import listen
+from ledger.wire.messages import KEY_COMMANDS, USAGE
+
+NAMES = ("usage", "pulse", "relay", "keys", "entries")
+MOST_RECORDS = 20_000  # a batch: beyond it the database gets no faster
+POLL_MS = 5  # FastStream sleeps as long again after an empty poll
+FETCH_WAIT_MS = 100
+SLOW_S = 5.0
+
+log = structlog.get_logger()
+
+
+class Consumers:
+    """The consumers of one process."""
+
+    def __init__(self, names: Sequence[str], service: Service, kafka: Kafka, open_gateway: Callable[[Connection], Gateway]) -> None:
+        self.names, self.service, self.kafka = names, service, kafka
+        self.broker = KafkaBroker(
+            kafka.bootstrap, security=_security(kafka), logger=None, apply_types=False, client_id="ledger", graceful_timeout=10,
+            allow_auto_create_topics=False,
+        )  # fmt: skip
+        self.app = FastStream(self.broker, logger=None)
+        self.fatal: BaseException | None = None
+        self._accepted = asyncio.Event()
+        self._agent = Agent(service, open_gateway, self._accepted) if "keys" in names else None
+        self._usage: UsageConsumer | None = None
+        self._watchdog: Watchdog | None = None
+
+    async def run(self, host: str, port: int) -> None:
+        """Runs until a signal or a failure that a new start may heal, which is raised."""
+        async with AsyncExitStack() as stack:
+            producer = await stack.enter_async_context(producing(self.kafka))
+            if port:
+                registry = self.service.metrics.registry
+                await stack.enter_async_context(
+                    serving(host, port, registry, document(self.kafka), lambda: self._dead, lambda: self._unready)
+                )
+            if "usage" in self.names:
+                self._subscribe_usage(producer)
+            if "keys" in self.names:
+                self._subscribe_keys()
+            await stack.enter_async_context(self._loops(producer))
+            if "pulse" in self.names:
+                await stack.enter_async_context(showing_gauges(self.service))
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)  # a batch is many objects and no cycles
+            log.info("consuming", consumers=",".join(self.names))
+            await self.app.run()
+        if self.fatal is not None:
+            raise self.fatal
+
+    @property
+    def _dead(self) -> str | None:
+        if self._watchdog is not None and self._watchdog.verdict:
+            return self._watchdog.verdict
+        return None if self.fatal is None else f"{type(self.fatal).__name__}: {self.fatal}"
+
+    @property
+    def _unready(self) -> str | None:
+        return None if self._usage is None else self._usage.trouble
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the process: what was not acknowledged is taken again by the next start."""
+        if self.fatal is None:
+            self.fatal = error
+            log.error("ending", error=type(error).__name__, why=str(error)[:500])
+            self.app.exit()
+
+    def _subscribe(self, topic: str, group: str, handle: Callable[[Sequence[Any], AIOKafkaConsumer], Awaitable[None]], **more: Any) -> Any:
+        async def light(raw: Any) -> KafkaAckableMessage:
+            return KafkaAckableMessage(
+                body=b"", headers={}, raw_message=raw, consumer=subscriber.consumer, message_id="", correlation_id=""
+            )  # fmt: skip
+
+        async def undecoded(message: KafkaAckableMessage) -> KafkaAckableMessage:
+            return message
+
+        subscriber = self.broker.subscriber(
+            self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
+            parser=light, decoder=undecoded, batch_timeout_ms=POLL_MS, fetch_max_wait_ms=FETCH_WAIT_MS, max_records=MOST_RECORDS, **more,
+        )  # fmt: skip
+
+        @subscriber
+        async def handler(message: Any) -> None:
+            records = message.raw_message
+            message.raw_message = ()  # FastStream's messages form cycles: the records must not wait for the collector
+            if subscriber.consumer is not None:
+                await handle(records, subscriber.consumer)
+
+        return subscriber
+
+    def _subscribe_usage(self, producer: AIOKafkaProducer) -> None:
+        group = self.kafka.topic("ledger-usage")
+        consumer = self._usage = UsageConsumer(self.service, self.kafka, producer, self.fail)
+        self._watchdog = Watchdog(self.kafka, group, self.kafka.topic(USAGE))
+
+        async def handle(records: Sequence[Any], client: AIOKafkaConsumer) -> None:
+            consumer.consumer = client
+            await consumer.take(records)
+
+        self._subscribe(USAGE, group, handle, listener=consumer)
+        self.app.on_shutdown(consumer.stop)
+
+    def _subscribe_keys(self) -> None:
+        async def handle(records: Sequence[Any], client: AIOKafkaConsumer) -> None:
+            try:
+                await accept(self.service, records, self._accepted)
+                await client.commit()
+            except Exception as error:
+                self.fail(error)
+
+        self._subscribe(KEY_COMMANDS, self.kafka.topic("ledger-keys"), handle)
+
+    @asynccontextmanager
+    async def _loops(self, producer: AIOKafkaProducer) -> AsyncIterator[None]:
+        service, kafka, never = self.service, self.kafka, asyncio.Event()
+        loops: list[Awaitable[None]] = []
+        if self._usage is not None and self._watchdog is not None:
+            loops += [self._usage.commit_for_ever(), self._watch(self._usage, self._watchdog)]
+        if "pulse" in self.names:
+            loops += [
+                repeat("pulse", lambda: pulse_once(service), never),
+                repeat("pricing", Pricer(service).once, never, SLOW_S),
+                repeat("rollup", lambda: rollup_once(service), never, SLOW_S),
+            ]
+        if "relay" in self.names:
+            loops += [repeat("relay", lambda: relay_once(service, kafka, producer), service.news), self._listen()]
+        if self._agent is not None:
+            loops.append(repeat("agent", self._agent.step, self._accepted))
+        if "entries" in self.names:
+            loops.append(repeat("entries", lambda: publish_once(service, kafka, producer), never))
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            if self._agent is not None:
+                await self._agent.close()
+
+    async def _listen(self) -> None:
+        async def step() -> int:
+            await listen(self.service.database, self.service.news)
+            return 0
+
+        await repeat("listen", step, asyncio.Event(), SLOW_S)
+
+    async def _watch(self, usage: UsageConsumer, watchdog: Watchdog) -> None:
+        def mine() -> set[TopicPartition]:
+            return set(usage.consumer.assignment()) if usage.consumer is not None else set()
+
+        try:
+            await watchdog.watch(mine, lambda: usage.trouble is not None)
+        except Exception as error:
+            self.fail(error)
+
+
+def _security(kafka: Kafka) -> BaseSecurity | None:
+    """FastStream's own form of what aiokafka is given."""
+    context = kafka.client().get("ssl_context")
+    if not kafka.protocol.startswith("SASL"):
+        return None if context is None else BaseSecurity(ssl_context=context, use_ssl=True)
+    kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return kinds[kafka.mechanism](kafka.username or "", kafka.password or "", ssl_context=context, use_ssl=context is not None)

@@ -1,0 +1,36 @@
+"""Owns the way of messages from the outbox to their topics: per key in revision order whichever relay runs, at least once,
+each with a stable id.
+
+A relay takes the lock of a shard of orgs, publishes what waits there in (org, seq) order, and forgets it in the same
+transaction once the broker has acknowledged it. Dying between the two publishes again; readers ignore lower revisions.
+"""
+
+from collections import Counter
+
+from aiokafka import AIOKafkaProducer
+
+from ledger.kafka import Kafka, publish
+from ledger.service import Service
+from ledger.store import outbox
+from ledger.store.dialect import claim
+
+MOST_MESSAGES = 1_000
+
+
+async def relay_once(service: Service, kafka: Kafka, producer: AIOKafkaProducer) -> int:
+    """Publishes what waits in the shards that no other relay has; how many messages."""
+    async with service.database.reader.connect() as connection:
+        shards = await outbox.shards_waiting(connection)
+    return sum([await _relay_shard(service, kafka, producer, shard) for shard in shards])
+
+
+async def _relay_shard(service: Service, kafka: Kafka, producer: AIOKafkaProducer, shard: int) -> int:
+    async with service.database.writer.begin() as connection:
+        if not await claim(connection, f"relay {shard}"):
+            return 0
+        rows = await outbox.take_shard(connection, shard, MOST_MESSAGES)
+        await publish(producer, [(kafka.topic(row.topic), row.key.encode(), row.payload.encode()) for row in rows])
+        await outbox.drop(connection, rows)
+    for topic, count in Counter(row.topic for row in rows).items():
+        service.metrics.published.labels(topic).inc(count)
+    return len(rows)

@@ -1,0 +1,116 @@
+"""Owns what everything of ours that speaks to Kafka shares: how it is reached, the topics, and one way of publishing."""
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
+
+MOST_PUBLISHED_BYTES = 1024 * 1024
+_WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
+
+
+class Kafka(NamedTuple):
+    """How a cluster is reached, and what stands before every topic's name."""
+
+    bootstrap: str
+    prefix: str = ""
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    username: str | None = None
+    password: str | None = None
+    cafile: str | None = None
+
+    def topic(self, name: str) -> str:
+        """A topic's full name."""
+        return self.prefix + name
+
+    def client(self) -> dict[str, Any]:
+        """What aiokafka's clients are given to connect."""
+        given: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.protocol, "client_id": "ledger"}
+        if self.protocol.endswith("SSL"):
+            given["ssl_context"] = ssl.create_default_context(cafile=self.cafile)
+        if self.protocol.startswith("SASL"):
+            given |= {"sasl_mechanism": self.mechanism, "sasl_plain_username": self.username, "sasl_plain_password": self.password}
+        return given
+
+
+class Topic(NamedTuple):
+    """A topic and its settings. `split`: whether it takes the number of partitions that is asked for, or a single one."""
+
+    name: str
+    about: str
+    config: dict[str, str]
+    split: bool = True
+
+
+TOPICS = (
+    Topic(USAGE, "usage events in, keyed by org", {"retention.ms": str(_WEEK_MS)}),
+    Topic(USAGE_DEAD, "what could not be read: why, and where it lies", {"retention.ms": str(_MONTH_MS)}, split=False),
+    Topic(BREACHES, "caps breached, cleared, thresholds reached, keyed by org", {"retention.ms": str(_MONTH_MS)}),
+    Topic(KEY_COMMANDS, "pause, resume and revoke, keyed by org/key", {"retention.ms": str(_MONTH_MS)}),
+    Topic(KEY_STATUS, "the newest state of each key, keyed by org/key", {"cleanup.policy": "compact"}),
+    Topic(ENTRIES, "every journal entry in sequence, keyed by org", {"retention.ms": str(_MONTH_MS)}),
+)
+
+
+@asynccontextmanager
+async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for the block. Raises aiokafka.errors.KafkaError where the cluster does not answer."""
+    client = AIOKafkaAdminClient(**kafka.client(), request_timeout_ms=10_000)
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict[str, bool]:
+    """Creates the topics that are not there; of those that are, the settings are set. By name, whether it was created.
+
+    Raises aiokafka.errors.KafkaError.
+    """
+    made: dict[str, bool] = {}
+    async with admin(kafka) as client:
+        for topic in TOPICS:
+            name = kafka.topic(topic.name)
+            config = topic.config | ({"min.insync.replicas": str(replication - 1)} if replication > 2 else {})
+            new = NewTopic(name, partitions if topic.split else 1, replication, topic_configs=config)
+            answer: Any = await client.create_topics([new])
+            _, code, said = answer.topic_errors[0]
+            if code and code != TopicAlreadyExistsError.errno:
+                raise for_code(code)(said)
+            made[name] = not code
+            if code:
+                await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=config)])
+    return made
+
+
+@asynccontextmanager
+async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
+    """An idempotent producer for the block: a record that it acknowledged is on every replica in sync."""
+    producer = AIOKafkaProducer(
+        **kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+Record = tuple[str, bytes, bytes]  # topic, key, value
+_JSON = [("content-type", b"application/cloudevents+json")]
+
+
+async def publish(producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+    """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError."""
+    sent = [await producer.send(topic, value, key=key, headers=_JSON) for topic, key, value in records]
+    for answer in sent:
+        await answer

@@ -1,0 +1,29 @@
+"""Owns how a step is repeated for ever: it survives what it meets, says so, waits, and goes on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+IDLE_S = 0.25
+LONGEST_WAIT_S = 5.0
+
+log = structlog.get_logger()
+
+
+async def repeat(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event, idle_s: float = IDLE_S) -> None:
+    """Repeats a step: at once while it finds work, else when woken or after a short while (others may write too)."""
+    wait_s = idle_s
+    while True:
+        wake.clear()
+        try:
+            found = await step()
+            wait_s = idle_s
+        except Exception as error:
+            log.warning("loop_failed", loop=name, error=type(error).__name__, why=str(error)[:300], again_in_s=wait_s)
+            found, wait_s = 0, min(wait_s * 2, max(idle_s, LONGEST_WAIT_S))
+        if not found:
+            try:
+                await asyncio.wait_for(wake.wait(), wait_s)
+            except TimeoutError:
+                pass

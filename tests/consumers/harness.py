@@ -1,0 +1,270 @@
+"""A whole ledger on a real broker and a real PostgreSQL: topics and a database of its own, consumers as processes."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from ledger.core.caps import Action, Rule
+from ledger.core.commands import Command, SetCap
+from ledger.core.money import USD, Nanos, usd_text
+from ledger.core.window import Period
+from ledger.kafka import Kafka, create_topics
+from ledger.metrics import Metrics
+from ledger.service import Service
+from ledger.store import outbox, reports
+from ledger.store.dialect import Database, connect
+from ledger.store.replay import verify
+from tests.servers.processes import free_port
+
+ROOT = Path(__file__).parents[2]
+ORGS = [f"org-{n}" for n in range(6)]
+KEYS = 5
+LIMIT_USD = 1
+PARTITIONS = 6
+
+
+class Event(msgspec.Struct):
+    """A usage event, and what it must add to the books; nanos None for a record that can't be read."""
+
+    org: str
+    key: str
+    value: bytes
+    nanos: int | None
+
+
+def events(seed: int, count: int, duplicates: float = 0.05, poison_every: int = 0) -> list[Event]:
+    """Usage of the last half hour over all orgs; a share of it again later on, and now and then a record nobody can read."""
+    draw = random.Random(seed)
+    now = datetime.now(UTC)
+    made: list[Event] = []
+    for n in range(count):
+        if poison_every and n % poison_every == poison_every - 1:
+            made.append(Event(draw.choice(ORGS), "", b'{"specversion": not json', None))
+        if made and draw.random() < duplicates:
+            again = draw.choice(made)
+            if again.nanos is not None:
+                made.append(again)
+        org, key = draw.choice(ORGS), f"key-{draw.randrange(KEYS)}"
+        nanos = draw.randrange(1, 20_000_000)
+        moment = now - timedelta(seconds=draw.randrange(0, 1800))
+        data = {"org": org, "workspace": "w", "key": key, "model": "m", "input_tokens": 10, "output_tokens": 5, "cost_usd": usd_text(nanos)}
+        body = {"specversion": "1.0", "type": "llm.usage.v1", "source": "test", "id": f"{seed}-{n}", "time": moment.isoformat()}
+        made.append(Event(org, key, msgspec.json.encode({**body, "data": data}), nanos))
+    return made
+
+
+class Stage:
+    """What a test has in hand."""
+
+    def __init__(self, kafka: Kafka, database_url: str, directory: Path) -> None:
+        self.kafka, self.database_url, self.directory = kafka, database_url, directory
+        self.database: Database = connect(database_url)
+        self.sent: list[Event] = []
+        self.processes: list[Process] = []
+
+    async def order(self, commands: Sequence[Command]) -> None:
+        await Service(self.database, Metrics()).record(commands)
+
+    async def cap_all(self, limit_usd: int = LIMIT_USD) -> None:
+        """A cap a lifetime long on every key, so that the hour of the day changes nothing."""
+        rule = Rule(period=Period.LIFETIME, limit=Nanos(limit_usd * USD), action=Action.PAUSE, thresholds=(50,))
+        keys = [f"key-{n}" for n in range(KEYS)]
+        await self.order([SetCap(org=org, by="test", cap=key, scope=f"key:{key}", rule=rule) for org in ORGS for key in keys])
+
+    async def produce(self, made: Sequence[Event]) -> None:
+        producer = AIOKafkaProducer(**self.kafka.client(), linger_ms=5, acks="all", enable_idempotence=True, request_timeout_ms=10_000)
+        await producer.start()
+        try:
+            answers = [await producer.send(self.kafka.topic("usage"), e.value, key=e.org.encode()) for e in made]
+            await asyncio.gather(*answers)
+        finally:
+            await producer.stop()
+        self.sent += made
+
+    def start(self, *names: str, **settings: str) -> "Process":
+        process = Process(self, names, settings)
+        self.processes.append(process)
+        return process
+
+    async def count(self) -> int:
+        """Usage entries in the journal."""
+        return sum([int(balance["requests"]) for balance in (await self.balances()).values()])
+
+    async def balances(self) -> dict[tuple[str, str], dict[str, Any]]:
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        async with self.database.snapshot() as connection:
+            for head in await reports.orgs(connection, limit=1000):
+                scopes = [f"key:key-{n}" for n in range(KEYS)]
+                for row in await reports.balances(connection, head, scopes, [Period.LIFETIME], time.time_ns() // 1000):
+                    found[head.org, row["scope"][4:]] = row
+        return found
+
+    def expected(self) -> tuple[dict[tuple[str, str], int], int]:
+        """By org and key what was produced, each event once; and how many that are."""
+        once = {event.value: event for event in self.sent if event.nanos is not None}
+        sums: dict[tuple[str, str], int] = defaultdict(int)
+        for event in once.values():
+            sums[event.org, event.key] += event.nanos or 0
+        return sums, len(once)
+
+    async def until_booked(self, timeout_s: float = 90) -> None:
+        """Until as many entries are there as distinct events were produced."""
+        _, count = self.expected()
+        until = time.monotonic() + timeout_s
+        while (booked := await self._count_or_none()) != count:
+            for process in self.processes:
+                process.check()
+            assert time.monotonic() < until, f"{booked} of {count} booked after {timeout_s} s\n" + self.logs()
+            await asyncio.sleep(0.2)
+
+    async def _count_or_none(self) -> int | None:
+        try:
+            return await self.count()
+        except Exception:
+            return None
+
+    async def until_published(self, timeout_s: float = 60) -> None:
+        """Until the outbox is empty."""
+        until = time.monotonic() + timeout_s
+        while True:
+            async with self.database.reader.connect() as connection:
+                if not await outbox.depth(connection):
+                    return
+            assert time.monotonic() < until, "the outbox is not empty\n" + self.logs()
+            await asyncio.sleep(0.1)
+
+    async def check(self, limit_usd: int = LIMIT_USD) -> None:
+        """Every balance equals an independent sum, to the nano; no breach twice; no command lost; the books proved (J1, M7)."""
+        sums, _ = self.expected()
+        balances = await self.balances()
+        assert {at: row["spent_usd"] for at, row in balances.items() if row["requests"]} == {at: usd_text(n) for at, n in sums.items()}
+        over = sorted(at for at, nanos in sums.items() if nanos >= limit_usd * USD)
+        async with self.database.snapshot() as connection:
+            breached: list[tuple[str, str]] = []
+            for head in await reports.orgs(connection, limit=1000):
+                assert await verify(connection, head.org_id, head.org, lambda _: None) is None
+                breached += [(head.org, row["cap"]) for row in await reports.breaches(connection, head)]
+        assert sorted(breached) == over
+        messages = await self.read("ledger.key-commands")
+        commands = {(m["data"]["org"], m["data"]["key"]): m for m in messages if m["type"] == "ledger.key.pause.v1"}
+        assert sorted(commands) == over
+        breaches = {m["id"] for m in await self.read("ledger.breaches") if m["type"] == "ledger.cap.breached.v1"}
+        assert len(breaches) == len(over)
+        revisions: dict[str, int] = Counter()
+        for message in messages:  # K3: in revision order; what comes again is not higher than what came
+            at = f"{message['data']['org']}/{message['data']['key']}"
+            assert message["data"]["revision"] <= revisions[at] + 1
+            revisions[at] = max(revisions[at], message["data"]["revision"])
+
+    async def read(self, topic: str) -> list[dict[str, Any]]:
+        """All of a topic, as JSON, each partition in order."""
+        consumer = AIOKafkaConsumer(self.kafka.topic(topic), **self.kafka.client(), auto_offset_reset="earliest", enable_auto_commit=False)
+        await consumer.start()
+        found: list[dict[str, Any]] = []
+        try:
+            for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
+                while await consumer.position(partition) < end:
+                    records = (await consumer.getmany(partition, timeout_ms=500)).get(partition, [])
+                    found += [msgspec.json.decode(record.value) for record in records if record.value]
+        finally:
+            await consumer.stop()
+        return found
+
+    async def until_read(self, topic: str, count: int, timeout_s: float = 30) -> list[dict[str, Any]]:
+        """All of a topic, once so many records are there."""
+        until = time.monotonic() + timeout_s
+        while len(found := await self.read(topic)) < count:
+            assert time.monotonic() < until, f"{len(found)} of {count} in {topic}\n" + self.logs()
+            await asyncio.sleep(0.1)
+        return found
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {' '.join(process.names)}\n{process.log()[-3000:]}" for process in self.processes)
+
+
+class Process:
+    """`python -m consumers …` as a process."""
+
+    def __init__(self, stage: Stage, names: Sequence[str], settings: dict[str, str]) -> None:
+        self.names, self.port = names, free_port()
+        self.path = stage.directory / f"{'-'.join(names)}-{uuid.uuid4().hex[:6]}.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")} | {
+            "LEDGER_DATABASE_URL": stage.database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap,
+            "LEDGER_TOPIC_PREFIX": stage.kafka.prefix, "LEDGER_METRICS_PORT": str(self.port), **settings,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "consumers", *names]
+        if "DIE_AT" in settings:
+            command = [sys.executable, str(Path(__file__).with_name("dying_consumer.py")), *names]
+        self.expects_death = "DIE_AT" in settings
+        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self.path.open("wb"), stdout=subprocess.DEVNULL)
+
+    def log(self) -> str:
+        return self.path.read_text(errors="replace")
+
+    def check(self) -> None:
+        code = self.popen.poll()
+        assert code is None or self.expects_death or code == -signal.SIGKILL, f"{self.names} ended with {code}:\n{self.log()[-3000:]}"
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def stop(self, within_s: float = 10) -> int:
+        """SIGTERM; its exit code. Raises TimeoutExpired."""
+        self.popen.terminate()
+        return self.popen.wait(within_s)
+
+    async def until_ready(self, timeout_s: float = 30) -> None:
+        until = time.monotonic() + timeout_s
+        async with httpx.AsyncClient() as client:
+            while True:
+                self.check()
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(f"http://127.0.0.1:{self.port}/readyz")).status_code == 200:
+                        return
+                assert time.monotonic() < until, f"{self.names} is not ready:\n{self.log()}"
+                await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def staged(bootstrap: str, database_url: str, directory: Path, replication: int = 1) -> AsyncIterator[Stage]:
+    """Topics of their own, caps on every key; processes end with the block."""
+    stage = Stage(Kafka(bootstrap, f"t{uuid.uuid4().hex[:8]}."), database_url, directory)
+    await create_topics(stage.kafka, PARTITIONS, replication)
+    try:
+        await stage.cap_all()
+        yield stage
+    finally:
+        for process in stage.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.signal(signal.SIGCONT)
+            process.kill()
+        await stage.database.close()
+
+
+@contextlib.contextmanager
+def sigstopped(process: Process) -> Iterator[None]:
+    """The process stands still for the block."""
+    process.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.signal(signal.SIGCONT)
