@@ -11,9 +11,10 @@ from sqlalchemy import text
 from .. import __version__
 from ..service import Service
 from ..store.schema import is_current
-from . import commands, connections, orgs, policies, problems, rates, reading, usage, webhooks
+from . import commands, connections, orgs, policies, problems, rates, reading, report, usage, webhooks
 from .auth import Gate
 from .bounds import Bounds
+from .streams import Slots
 from .webhooks import Known
 
 READY_WITHIN_S = 2.0
@@ -28,9 +29,11 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app.state.service = service
     app.state.gate = Gate(service)
     app.state.known = Known(environ or {})
+    app.state.reports = Slots(report.MOST_AT_ONCE, report.MOST_WAITING)
     problems.install(app)
     for router in (
         usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router, reading.router,
+        report.router,
     ):  # fmt: skip
         app.include_router(router)
     app.add_middleware(Bounds)  # type: ignore[arg-type]

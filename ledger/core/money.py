@@ -4,6 +4,7 @@ An amount is read from its decimal digits and rounded once, half to even, to a n
 """
 
 import re
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import NewType
 
@@ -72,3 +73,19 @@ def usd_text(nanos: int) -> str:
     sign = "-" if nanos < 0 else ""
     whole, fraction = divmod(abs(nanos), USD)
     return f"{sign}{whole}.{f'{fraction:09d}'.rstrip('0').ljust(2, '0')}"
+
+
+def split(amount: int, weights: Sequence[int]) -> list[int]:
+    """An amount in parts by weight that add up to it exactly: what is left over after whole nanos goes, a nano each, to the
+    largest remainders, the earlier of equals first.
+
+    Raises ValueError for weights that are negative or that add up to nothing.
+    """
+    whole = sum(weights)
+    if whole <= 0 or min(weights) < 0:
+        raise ValueError("weights are negative or add up to nothing")
+    sign, size = (-1, -amount) if amount < 0 else (1, amount)
+    parts = [divmod(size * weight, whole) for weight in weights]
+    left = size - sum(part for part, _ in parts)
+    first = sorted(range(len(weights)), key=lambda n: -parts[n][1])[:left]
+    return [sign * (part + (n in first)) for n, (part, _) in enumerate(parts)]

@@ -49,6 +49,12 @@ NAMED = (Kind.TAG, Kind.LABEL)
 ROLLED = (Kind.WORKSPACE, Kind.KEY, Kind.MODEL, Kind.PROVIDER, Kind.PRESET, Kind.PRESET_VERSION, Kind.MEMBER, Kind.CHARGE)
 
 
+SUMS = (
+    "spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens",
+    "reasoning_tokens",
+)  # fmt: skip
+
+
 class QuestionError(ValueError):
     """A question that can't be asked; `field` is the part of it that is wrong, the message says why."""
 
@@ -109,6 +115,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     def rolled(self) -> bool:
         """Whether a rollup by day answers it."""
         return not self.timed and all(one.kind in (*ROLLED, Kind.ORG, Kind.LABEL) for one in self.dimensions)
+
+
+class Row(NamedTuple):
+    """One line of a report: the window's first instant and the one after it, a value per dimension, the sums of `SUMS`."""
+
+    start_us: int
+    end_us: int
+    values: tuple[str | None, ...]
+    sums: tuple[int, ...]
 
 
 def parse_dimension(text: str, field: str = "by") -> Dimension:

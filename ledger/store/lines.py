@@ -11,23 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core.questions import ROLLED, Charge, Dimension, Kind
+from ..core.questions import ROLLED, SUMS, Charge, Dimension, Kind
 from ..core.window import SECOND_US, Period, day_at, day_start_us, first_day, next_first_day
 from . import journal
 from . import tables as t
 from .sql import json_text
 
-SUMS = (
-    "spent",
-    "byok",
-    "unpriced",
-    "requests",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-)
 QUARTER_US = 15 * 60 * SECOND_US  # every zone's offset and clock change since 2000 is a multiple of it
 J = t.journal.c
 _Column = ColumnElement[Any]

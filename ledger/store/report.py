@@ -4,30 +4,21 @@ From the rollup and the journal's tail where the rollup can answer, else from th
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import ORG
-from ..core.questions import Dimension, Kind, Only, Question
+from ..core.questions import SUMS, Dimension, Kind, Only, Question, Row
 from ..core.window import HOUR_US, Period, day_start_us, window_at
 from . import lines, rollup
 from . import tables as t
-from .lines import QUARTER_US, SUMS, Range
+from .lines import QUARTER_US, Range
 from .reports import Head
 from .sql import first_day_of
 
 EARLY_US = 48 * HOUR_US  # how long before its day begins, in any zone, usage of it may have been recorded (W3, W4)
-
-
-class Row(NamedTuple):
-    """One line of a report: the window's first instant and the one after it, a value per dimension, the sums of `lines.SUMS`."""
-
-    start_us: int
-    end_us: int
-    values: tuple[str | None, ...]
-    sums: tuple[int, ...]
 
 
 async def rows(connection: AsyncConnection, head: Head, question: Question) -> AsyncIterator[Row]:

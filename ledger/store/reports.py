@@ -159,6 +159,16 @@ async def org_labels(connection: AsyncConnection, heads: Sequence[Head]) -> dict
     return {head.org: as_of(said.get(head.org_id, {}), day_at(head.recorded_us, head.zone)) for head in heads}
 
 
+async def label_history(connection: AsyncConnection, head: Head) -> dict[str, dict[str, History]]:
+    """What was said of every label of an org, by scope and name (S9)."""
+    c, said = t.labels.c, dict[str, dict[str, History]]()
+    query = select(c.scope, c.name, c.since, c.value).where(c.org_id == head.org_id).order_by(c.scope, c.name, c.since)
+    for scope, name, since, value in await connection.execute(query):
+        labels = said.setdefault(scope, {})
+        labels[name] = (*labels.get(name, ()), (since, value))
+    return said
+
+
 async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> list[Json]:
     """What scopes spent in the windows that contain an instant, with what their caps leave."""
     books = await books_about(connection, head, [], scopes)

@@ -8,14 +8,13 @@ from sqlalchemy import select, update
 
 from ledger.core import commands as c
 from ledger.core.money import Nanos
-from ledger.core.questions import Question, parse_by, parse_grain, parse_where, question
+from ledger.core.questions import Question, Row, parse_by, parse_grain, parse_where, question
 from ledger.core.window import Period, day_number, day_start_us
 from ledger.record import Shelf, record
 from ledger.store import replay as replaying
 from ledger.store import report, reports, rollup
 from ledger.store import tables as t
 from ledger.store.dialect import Database
-from ledger.store.report import Row
 from ledger.wire.usage import identity
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000

@@ -1,0 +1,94 @@
+"""Owns `ledger report`: what HTTP gives, for a terminal, CSV or JSON."""
+
+import sys
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..core.questions import Question, QuestionError, Row
+from ..core.window import Period
+from ..service import system_clock
+from ..store import report as asking
+from ..store import reports
+from ..wire import focus
+from ..wire import report as written
+from .common import OrgOption, Wrong, opened, out, run, the_org
+
+
+class ReportFormat(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    FOCUS = "focus"
+
+
+def report(
+    by: Annotated[list[str] | None, typer.Option(help="org, workspace, key, member, end_user, model, provider, preset, preset_version, "
+                                                 "session, tag:NAME, label:NAME or charge; comma-separated or repeated.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The first day, or a moment; this month's first if left out.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The day after the last, or a moment; tomorrow if left out.")] = None,
+    grain: Annotated[str | None, typer.Option(help="hour, day, week, month or year; one line for the whole range if left out.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only lines with this, such as tag:team=web; may be repeated.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Whose days; the org's if left out.")] = None,
+    org: OrgOption = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="focus: FOCUS 1.2 as CSV, a row a day.")] = ReportFormat.TABLE,
+) -> None:  # fmt: skip
+    """Report what was spent, by any dimensions, in windows of any grain; totals equal the balances to the nano.
+
+    Deleted and rotated keys are there; calls without a price stand beside the money.
+    """
+
+    async def work() -> None:
+        async with opened() as database, database.snapshot() as connection:
+            head = await the_org(connection, org)
+            dimensions, each = ([",".join(map(str, focus.BY))], Period.DAY) if form is ReportFormat.FOCUS else (by or [], grain)
+            try:
+                asked = written.ask(start, end, dimensions, each, where or [], zone, head.zone, max(system_clock(), head.recorded_us))
+            except QuestionError as error:
+                raise Wrong(f"--{error.field}: {error}") from None
+            rows = asking.rows(connection, head, asked)
+            if form is ReportFormat.TABLE:
+                await _table(head, asked, rows)
+                return
+            if form is ReportFormat.FOCUS:
+                texts = focus.as_focus(head.org, asked.zone, head.seq, await reports.label_history(connection, head), rows)
+            elif form is ReportFormat.CSV:
+                texts = written.as_csv(asked, rows)
+            else:
+                texts = written.as_json(written.about(asked, head.org, head.seq, head.recorded_us), asked, rows)
+            async for text in texts:
+                sys.stdout.write(text)
+
+    run(work)
+
+
+async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) -> None:
+    windows = ["start"] if asked.grain is not None else []
+    names = [*windows, *map(str, asked.by), "spent_usd", "unpriced", "byok_usd", "requests", "input_tokens", "output_tokens"]
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True, footer_style="bold")
+    total = [0] * len(written.SUM_COLUMNS)
+    lines: list[list[str]] = []
+    async for row in rows:
+        total = [sum(pair) for pair in zip(total, row.sums, strict=True)]
+        shown = written.row_json(asked, row)
+        lines.append([_cell(name, shown[name]) for name in names])
+    sums = written.sums_json(total)
+    for n, name in enumerate(names):
+        footer = "total" if n == 0 else _cell(name, sums.get(name, ""))
+        table.add_column(name, footer=footer, justify="right" if name in written.SUM_COLUMNS else "left", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    out.print(table)
+    about = written.about(asked, head.org, head.seq, head.recorded_us)
+    out.print(f"[dim]{about['from']} to {about['to']}, {asked.zone}; as of seq {head.seq}[/]")
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "unpriced":
+        return f"+ {value} unpriced" if value else ""
+    return "(none)" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

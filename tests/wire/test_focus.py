@@ -1,0 +1,127 @@
+"""The FOCUS export: valid by the official validator for 1.0, and by the specification's column files for what 1.2 adds."""
+
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.core.labels import History
+from ledger.core.money import usd_text
+from ledger.core.questions import Row
+from ledger.core.window import Period, window_at
+from ledger.wire.focus import COLUMNS, as_focus, records
+
+ZONE = "America/New_York"
+DAY = window_at(Period.DAY, 1_772_982_000_000_000, ZONE)  # 2026-03-08, 23 hours long
+LABELS: dict[str, dict[str, History]] = {
+    "org": {"cost_center": ((0, "1"),), "owner": ((0, "will"),)},
+    "workspace:research": {"cost_center": ((DAY.start, "4711"),)},
+    "key:crawler": {"owner": ((DAY.start + 1, "ann"),)},
+}
+# Rules of the validator that ask for columns that no version of the specification has, or had before 1.0 only.
+ITS_OWN_ERRORS = {"InvoiceIssuer_Required", "Provider_Required", "Publisher_Required", "ResourceID_Required", "SkuPriceId_Nullable"}
+
+
+def line(charge: str = "usage", spent: int = 7, tokens: tuple[int, ...] = (100, 30, 40, 10, 20), **more: str | None) -> Row:
+    values = {"workspace": "research", "key": "crawler", "model": "openai/gpt-5", "provider": "azure", "charge": charge} | more
+    return Row(DAY.start_us, DAY.end_us, tuple(values.values()), (spent, 3, 1, 2, *tokens))
+
+
+LINES = (
+    line(), line(spent=1_000_000_000, provider=None, model=None), line("late"), line("correction", -5, (0,) * 5), line(tokens=(0,) * 5),
+    line("shared", 333, (0,) * 5, key=None, model=None, provider=None), line(key="käse, \"odd\"", model="local"),
+)  # fmt: skip
+
+
+async def exported(lines: tuple[Row, ...] = LINES) -> str:
+    async def rows() -> AsyncIterator[Row]:
+        for one in lines:
+            yield one
+
+    return "".join([text async for text in as_focus("acme", ZONE, 17, LABELS, rows())])
+
+
+async def read() -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(await exported())))
+
+
+@pytest.mark.skipif(find_spec("focus_validator") is None, reason="the FOCUS validator needs a Python before 3.13")
+async def test_the_official_validator_finds_no_error_of_ours_in_version_1_0(tmp_path: Path) -> None:
+    path = tmp_path / "focus.csv"
+    path.write_text(await exported())
+    spec = find_spec("focus_validator")
+    assert spec is not None and spec.origin is not None
+    home = Path(spec.origin).parent.parent  # it looks for its list of currencies from here
+    command = [
+        sys.executable,
+        "-m",
+        "focus_validator.main",
+        "--data-file",
+        str(path),
+        "--column-namespace",
+        "x_",
+        "--validate-version",
+        "1.0",
+    ]
+    run = subprocess.run(
+        command, cwd=home, capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"PYTHONWARNINGS": "ignore"}
+    )
+    failed = set(re.findall(r"^(\w+) failed:", run.stdout, re.MULTILINE))
+    assert "Errors encountered" in run.stdout, run.stdout + run.stderr
+    assert failed == ITS_OWN_ERRORS
+
+
+async def test_the_columns_that_1_1_and_1_2_add_are_as_the_specification_says() -> None:
+    rows = await read()
+    for row in rows:
+        assert (row["BillingAccountType"], row["SubAccountType"]) == ("Org", "Workspace")  # mandatory beside their ids, never null
+        assert (row["ServiceCategory"], row["ServiceSubcategory"]) == ("AI and Machine Learning", "Generative AI")
+        assert row["InvoiceId"] == ""  # null: no invoice is issued
+        assert not row["SkuMeter"] or row["SkuId"]  # SkuMeter is null where SkuId is
+        assert bool(row["SkuPriceId"]) == bool(row["PricingQuantity"])
+    assert {row["SkuMeter"] for row in rows} >= {
+        "Input Tokens",
+        "Cached Input Tokens",
+        "Cache Write Tokens",
+        "Output Tokens",
+        "Reasoning Tokens",
+    }
+
+
+async def test_times_are_utc_and_periods_are_the_orgs_days_and_months() -> None:
+    for row in await read():
+        times = [row[f"{kind}Period{end}"] for kind in ("Charge", "Billing") for end in ("Start", "End")]
+        assert times == ["2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z", "2026-03-01T05:00:00Z", "2026-04-01T04:00:00Z"]
+        assert all(datetime.fromisoformat(time).tzinfo for time in times)
+
+
+async def test_nothing_is_edited_what_comes_late_is_a_row_of_class_correction() -> None:
+    kinds = [(row["ChargeCategory"], row["ChargeClass"], row["ChargeFrequency"]) for row in await read()]
+    assert set(kinds) == {
+        ("Usage", "", "Usage-Based"), ("Usage", "Correction", "Usage-Based"), ("Adjustment", "Correction", "One-Time"),
+        ("Adjustment", "", "One-Time"),
+    }  # fmt: skip
+
+
+async def test_tags_are_the_labels_of_the_day_the_nearest_scope_first() -> None:
+    assert {row["Tags"] for row in await read() if row["ResourceId"] == "crawler"} == {'{"cost_center":"4711","owner":"will"}'}
+
+
+@given(st.integers(-(10**15), 10**15), st.tuples(*[st.integers(0, 2**53)] * 5), st.sampled_from(("usage", "late", "correction", "shared")))
+def test_the_rows_of_a_line_add_up_to_it_to_the_nano(spent: int, tokens: tuple[int, ...], charge: str) -> None:
+    rows = list(records("acme", ZONE, 17, LABELS, line(charge, spent, tokens)))
+    for name in ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"):
+        assert sum(Decimal(row[name]) for row in rows) == Decimal(usd_text(spent))
+    assert [sum(int(row[name]) for row in rows) for name in ("x_Requests", "x_UnpricedCalls")] == [2, 1]
+    assert set().union(*rows) <= set(COLUMNS)
