@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -77,6 +77,7 @@ class Metrics:
         self.key_mismatches = Counter(
             "ledger_record_key_mismatches_total", "Records whose key is not their event's org; the event wins (count).", registry=r
         )
+        ProcessCollector(registry=r)
         self.books = BooksGauges()
         r.register(self.books)
         self._orgs: set[str] = set()

@@ -98,8 +98,9 @@ VIEWS = {
                {_at('c.attempted_us', 'attempted_at')}, {_at('c.confirmed_us', 'confirmed_at')}, c.error
         FROM commands c JOIN orgs o USING (org_id)""",
     "usage": f"""
-        SELECT o.org, j.workspace, j.key, j.model, j.provider, j.preset, DATE '1970-01-01' + j.day::int AS day, j.cost {_USD} AS spent_usd
-        FROM journal j JOIN orgs o USING (org_id) WHERE j.kind IN ('UsageRecorded', 'UsageCorrected')""",
+        SELECT o.org, r.workspace, r.key, r.model, r.provider, r.preset, DATE '1970-01-01' + r.day::int AS day, r.spent {_USD} AS spent_usd,
+               r.requests, r.unpriced
+        FROM rollup r JOIN orgs o USING (org_id)""",
     "tables": """
         SELECT relname AS name, pg_total_relation_size(relid) AS bytes, n_live_tup AS rows, n_dead_tup AS dead_rows
         FROM pg_stat_user_tables WHERE schemaname = 'public'""",

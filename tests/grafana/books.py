@@ -84,8 +84,10 @@ def watched_books(postgres: Server, template: str, **settings: str) -> Iterator[
             for path, body in ORDERS:
                 serving.client.put(f"/v1/orgs/{ORG}{path}", json=body).raise_for_status()
             batch = {"Content-Type": "application/cloudevents-batch+json"}
-            answer = serving.client.post("/v1/usage", json=calls(datetime.now(timezone.utc)), headers=batch).raise_for_status().json()
-            assert {result["status"] for result in answer["results"]} == {"recorded"}, answer
+            usage = calls(datetime.now(timezone.utc))
+            for status in ("recorded", "duplicate"):
+                answer = serving.client.post("/v1/usage", json=usage, headers=batch).raise_for_status().json()
+                assert {result["status"] for result in answer["results"]} == {status}, answer
             owner = {"workspace": "support", "credentials": ["old-name"]}
             serving.client.put(f"/v1/orgs/{ORG}/keys/alias-owner", json=owner).raise_for_status()
             serving.client.post(f"/v1/orgs/{ORG}/keys/testing/pause", json={"reason": "looked at"}).raise_for_status()

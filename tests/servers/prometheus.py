@@ -56,6 +56,11 @@ class Server:
             time.sleep(0.2)
         return found
 
+    def families(self) -> set[str]:
+        """The names of every metric that a scraped process declares, also those without a series yet."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/metadata", timeout=20) as answer:
+            return set(json.load(answer)["data"])
+
     def _get(self, call: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         body = urllib.parse.urlencode(parameters).encode()
         try:
