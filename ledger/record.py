@@ -20,7 +20,7 @@ from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
 from .core.window import Period, window_at
 from .store import books as projections
-from .store import journal, outbox
+from .store import journal, outbox, saving
 from .store.dialect import Database, lock_orgs
 from .wire.messages import Message, messages_of
 
@@ -164,7 +164,7 @@ class Effect(msgspec.Struct):
     """What a batch is to write: rows of the journal and of the projections, messages, parked events."""
 
     rows: journal.Rows
-    changes: projections.Changes
+    changes: saving.Changes
     messages: list[tuple[int, Message]]
     parked: list[tuple[str, bytes, str, int, str]]
 
@@ -188,7 +188,7 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
         entries.append((org_id, outcome.entries))
         facts = (entry for entry in outcome.entries if type(entry) is not UsageRecorded)
         messages += [(org_id, message) for entry in facts for message in messages_of(org, entry)]
-    return Effect(journal.rows_of(entries), projections.changes(touched, now_us), messages, parked)
+    return Effect(journal.rows_of(entries), saving.changes(touched, now_us), messages, parked)
 
 
 async def append(connection: AsyncConnection, effect: Effect) -> None:
@@ -199,7 +199,7 @@ async def append(connection: AsyncConnection, effect: Effect) -> None:
 
 async def save(connection: AsyncConnection, effect: Effect) -> None:
     """Step 5: the projections' changed rows, and events that are kept for later."""
-    await projections.write(connection, effect.changes)
+    await saving.write(connection, effect.changes)
     await outbox.park(connection, effect.parked)
 
 

@@ -1,24 +1,24 @@
-"""Owns how books are loaded and saved: every projection's rows, and only those that changed.
+"""Owns how books are loaded from the projections; `saving` writes them.
 
 Structure (keys, caps, open breaches …) is loaded whole for an org; sums are loaded as they are needed (`core.needs`).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
 from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
 from ..core.connections import Connection
 from ..core.keys import Confirmation, Key, Workspace
-from ..core.labels import amended, standing
-from ..core.window import Period, next_first_day, window_at
+from ..core.labels import amended
+from ..core.window import Period, next_first_day
 from . import tables as t
-from .dialect import chunks, insert_new, update_rows, upsert_rows
+from .dialect import chunks, insert_new
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
 _RULE = [str(column.name) for column in t.caps.columns][3:11]
@@ -201,153 +201,3 @@ async def load_after(connection: AsyncConnection, org_id: int, books: Books, aft
         table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
         for row in await connection.execute(select(table).where(table.c.org_id == org_id, column > start)):
             books.sums.setdefault(SumKey(row[1], period, row[2]), Sum(*row[3:]))
-
-
-def due_us(books: Books, now_us: int) -> int | None:
-    """When the clock will next have something to do for an org: a window with a breach ends, or one booked ahead begins."""
-    due = [breach.end_us for breach in books.breaches.values()]
-    today, hour = (window_at(period, max(now_us, books.recorded_us), books.zone) for period in (Period.DAY, Period.HOUR))
-    due += [today.end_us] if books.latest_day > today.start else []
-    due += [hour.end_us] if books.counts_hours() and books.latest_us >= hour.end_us else []
-    return min(due, default=None)
-
-
-def _rule_values(rule: Rule) -> tuple[Any, ...]:
-    thresholds = msgspec.json.encode(rule.thresholds).decode()
-    return (str(rule.period), rule.limit, str(rule.action), thresholds, rule.include_byok, str(rule.on_unpriced),
-            str(rule.resume), str(rule.enforce))  # fmt: skip
-
-
-def _cap_values(books: Books, cap_id: str) -> tuple[Any, ...] | None:
-    cap = books.caps.get(cap_id)
-    return cap and (cap.cap_id, cap.scope, *_rule_values(cap.rule), cap.seq)
-
-
-def _guardrail_values(books: Books, rail_id: str) -> tuple[Any, ...] | None:
-    rail = books.guardrails.get(rail_id)
-    if rail is None:
-        return None
-    within, except_ = (msgspec.json.encode(names).decode() for names in (rail.within, rail.except_))
-    return (rail.guardrail_id, rail.each, within, except_, *_rule_values(rail.rule), rail.seq)
-
-
-def _connection_values(books: Books, connection_id: str) -> tuple[Any, ...] | None:
-    c = books.connections.get(connection_id)
-    if c is None:
-        return None
-    keys, workspaces = (msgspec.json.encode(names, order="sorted").decode() for names in (c.keys, c.workspaces))
-    return (c.connection_id, str(c.gateway), c.address, c.token, c.secret, str(c.direction), c.counts, c.adopt_keys,
-            keys, workspaces, c.seq)  # fmt: skip
-
-
-def _breach_values(books: Books, at: tuple[str, int]) -> tuple[Any, ...]:
-    b = books.history[at]
-    return (b.cap_id, b.ordinal, str(b.kind), b.scope, str(b.period), b.start_us, b.end_us, b.limit, b.spent, b.unpriced,
-            str(b.action), str(b.enforce), b.entry, b.opened_us, b.closed_us, b.reason)  # fmt: skip
-
-
-def _key_values(books: Books, key_id: str) -> tuple[Any, ...]:
-    k = books.keys[key_id]
-    return (k.key_id, k.workspace, str(k.state), k.revision, k.changed_us, k.held, k.by, k.alias_of, k.deleted, k.seq)
-
-
-def _confirmation_values(books: Books, at: tuple[str, str, str]) -> tuple[Any, ...]:
-    c = books.confirmations[at]
-    return (c.key, c.credential, c.connection, c.revision, str(c.state), c.mark, c.confirmed_us)
-
-
-def _workspace_values(books: Books, workspace_id: str) -> tuple[Any, ...]:
-    workspace = books.workspaces[workspace_id]
-    return (workspace.workspace_id, workspace.deleted, workspace.seq)
-
-
-def _spoken_values(books: Books, cap_id: str) -> tuple[Any, ...]:
-    said = sorted(books.spoken[cap_id], key=lambda word: (word[:3], word.percent or 0))
-    return (cap_id, msgspec.json.encode(said).decode())
-
-
-def _credential_values(books: Books, name: str) -> tuple[Any, ...] | None:
-    return (name, books.credentials[name]) if name in books.credentials else None
-
-
-def _wait_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...] | None:
-    return at if at[1] in books.waits.get(at[0], ()) else None
-
-
-def _label_values(books: Books, at: tuple[str, str, int]) -> tuple[Any, ...]:
-    scope, name, since = at
-    return (scope, name, since, standing(books.labels[scope][name], since))
-
-
-def _sum_values(books: Books, key: SumKey) -> tuple[Any, ...]:
-    s = books.sums[key]
-    return (key.scope, key.start, s.spent, s.byok, s.unpriced, s.requests, s.input_tokens, s.output_tokens)
-
-
-_WRITERS: dict[str, tuple[Table, Callable[[Books, Any], tuple[Any, ...] | None]]] = {
-    "workspace": (t.workspaces, _workspace_values),
-    "key": (t.keys, _key_values),
-    "credential": (t.credentials, _credential_values),
-    "confirmation": (t.confirmations, _confirmation_values),
-    "cap": (t.caps, _cap_values),
-    "guardrail": (t.guardrails, _guardrail_values),
-    "connection": (t.connections, _connection_values),
-    "breach": (t.breaches, _breach_values),
-    "spoken": (t.spoken, _spoken_values),
-    "wait": (t.waits, _wait_values),
-    "label": (t.labels, _label_values),
-    "day": (t.days, _sum_values),
-    "hour": (t.hours, _sum_values),
-}
-
-
-class Changes(msgspec.Struct):
-    """Rows that a batch changed: to write and to remove by table, and each org's head."""
-
-    written: dict[Table, list[tuple[Any, ...]]]
-    removed: dict[Table, list[tuple[Any, ...]]]
-    heads: list[tuple[Any, ...]]
-
-
-def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
-    """What changed in books, which forget that it did. Rows are sorted, so that two writers can't deadlock."""
-    written: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
-    removed: dict[Table, list[tuple[Any, ...]]] = defaultdict(list)
-    for org_id, books in shelf:
-        for kind, key in books.changed:
-            table, row_of = _WRITERS[kind]
-            row = row_of(books, key)
-            if row is not None:
-                written[table].append((org_id, *row))
-            else:
-                removed[table].append((org_id, *key) if isinstance(key, tuple) else (org_id, key))
-        books.changed.clear()
-        for at in [at for at, breach in books.history.items() if breach.closed_us is not None]:
-            del books.history[at]
-    for table, rows in written.items():
-        width = len(table.primary_key.columns)
-        rows.sort(key=lambda row: row[:width])
-    heads = [
-        (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.org_seq, books.zone, str(books.enforce),
-         due_us(books, now_us))
-        for org_id, books in sorted(shelf, key=lambda pair: pair[0])
-    ]  # fmt: skip
-    return Changes(written, removed, heads)
-
-
-_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "due_us")
-
-
-async def write(connection: AsyncConnection, changed: Changes) -> None:
-    """Writes changed rows."""
-    for table in t.PROJECTIONS:
-        for part in chunks(sorted(changed.removed.get(table, ()))):
-            columns = tuple_(*table.primary_key.columns)
-            await connection.execute(delete(table).where(columns.in_(part)))
-        await upsert_rows(connection, table, changed.written.get(table, ()))
-    await update_rows(connection, t.orgs, _HEAD, changed.heads)
-
-
-async def save(connection: AsyncConnection, shelf: Sequence[tuple[int, Books]], now_us: int) -> None:
-    """Writes what changed in books."""
-    await write(connection, changes(shelf, now_us))

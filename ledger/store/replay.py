@@ -15,7 +15,7 @@ from ..core.caps import Sum, total
 from ..core.fold import fold
 from ..core.window import Period, date_of
 from . import books as projections
-from . import journal, rollup
+from . import journal, rollup, saving
 from . import tables as t
 
 Progress = Callable[[int], None]
@@ -39,7 +39,7 @@ async def replay(connection: AsyncConnection, org_id: int, org: str, progress: P
     books = await folded(connection, org_id, org, progress)
     for table in t.PROJECTIONS:
         await connection.execute(delete(table).where(table.c.org_id == org_id))
-    await projections.save(connection, [(org_id, books)], books.recorded_us)
+    await saving.save(connection, [(org_id, books)], books.recorded_us)
     await rollup.forget(connection, org_id)
     return books
 
