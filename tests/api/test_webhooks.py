@@ -1,4 +1,4 @@
-"""Usage through a gateway's own door: verified as its sender can be, recorded once, or kept aside where it counts nothing."""
+"""Usage through a gateway's own door: verified as its sender can be, recorded once, or kept aside where it counts nothing (T2, S8)."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The rate card: exact, classes nested, a missing price never zero (M2–M4)."""
+"""The rate card: exact, classes nested, a missing price never zero (M2, M3, M4)."""
 
 from decimal import Decimal
 from fractions import Fraction
