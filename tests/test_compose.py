@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from tests.conftest import leave_out
 from tests.servers.compose import NoCompose, compose
-from tests.servers.ledger import TOKEN, serving_ledger
+from tests.servers.kafka import Server as Kafka
+from tests.servers.ledger import TOKEN, running_consumers, serving_ledger
 from tests.servers.postgres import Server
 from tests.servers.processes import Process, home_for
 
@@ -105,6 +107,13 @@ def test_no_secret_stands_in_the_file(services: dict[str, dict[str, Any]]) -> No
 
 
 @pytest.fixture
+def database_on_postgres(postgres: Server, postgres_template: str) -> Iterator[str]:
+    url = postgres.create_database(postgres_template)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
 def empty_database(postgres: Server) -> Iterator[str]:
     url = postgres.create_database()
     yield url
@@ -143,7 +152,7 @@ def test_the_health_checks_ask_what_the_processes_answer(services: dict[str, dic
         name: re.findall(r"http://127\.0\.0\.1:(\d+)(/\S+?)'", services[name]["healthcheck"]["test"][-1])[0]
         for name in ("api", "consumers")
     }
-    assert paths == {"api": ("8080", "/readyz"), "consumers": ("9464", "/metrics")}
+    assert paths == {"api": ("8080", "/readyz"), "consumers": ("9464", "/livez")}
     with home_for("migrate") as home:
         process = Process([sys.executable, "-m", "ledger", "migrate"], home, environment={"LEDGER_DATABASE_URL": empty_database})
         process.start()
@@ -151,3 +160,18 @@ def test_the_health_checks_ask_what_the_processes_answer(services: dict[str, dic
     with serving_ledger(empty_database) as serving:
         assert serving.client.get(paths["api"][1]).status_code == 200
         assert httpx.get(serving.metrics_url).status_code == 200
+
+
+def test_its_consumers_run_on_the_topics_that_it_creates(
+    services: dict[str, dict[str, Any]], database_on_postgres: str, kafka: Kafka
+) -> None:
+    prefix = f"compose-{uuid.uuid4().hex[:8]}."
+    settings = {"LEDGER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "LEDGER_TOPIC_PREFIX": prefix}
+    with home_for("topics") as home:
+        process = Process([sys.executable, "-m", "ledger", *services["topics"]["command"]], home, environment=settings)
+        process.start()
+        assert process.wait() == 0, process.log()
+    assert services["consumers"]["entrypoint"] == ["python", "-m", "consumers"]
+    with running_consumers(database_on_postgres, kafka.bootstrap, prefix, services["consumers"]["command"]) as address:
+        assert httpx.get(f"http://{address}/livez").status_code == 200
+        assert "ledger_journal_entries" in httpx.get(f"http://{address}/metrics", follow_redirects=True).text

@@ -1,9 +1,10 @@
-"""`ledger serve` as a real process for the tests, on ports of its own."""
+"""`ledger serve` and the consumers as real processes for the tests, on ports of their own."""
 
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -44,6 +45,22 @@ def serving_ledger(database_url: str, **settings: str) -> Iterator[Serving]:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as client:
             _wait_until_ready(client, process)
             yield Serving(client, f"http://127.0.0.1:{metrics_port}/metrics", process)
+
+
+@contextlib.contextmanager
+def running_consumers(database_url: str, bootstrap: str, prefix: str, names: Sequence[str]) -> Iterator[str]:
+    """`python -m consumers` over a database and topics that there are, once it is ready; the address of its health and metrics."""
+    address = f"127.0.0.1:{free_port()}"
+    environment = {
+        "LEDGER_DATABASE_URL": database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap, "LEDGER_TOPIC_PREFIX": prefix,
+        "LEDGER_METRICS_PORT": address.rpartition(":")[2], "PYTHONPATH": os.getcwd(),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "consumers", *names]
+    with home_for("consumers") as home, Process(command, home, environment=environment) as process:
+        process.start()
+        with httpx.Client(base_url=f"http://{address}") as client:
+            _wait_until_ready(client, process)
+        yield address
 
 
 def _wait_until_ready(client: httpx.Client, process: Process) -> None:
