@@ -102,10 +102,8 @@ class Watch:
             self._say(f"refuse  the gateway refuses {RUNAWAY}; 47 other keys go on", once="refuse")
         if stage.clock() >= stage.clock.midnight_us:
             self._say(f"night   midnight has passed ({now[:5]}): a new window is simply the one that contains now", once="night")
-            if key["state"] == "active" and key["revision"] >= 2:
-                self._say(
-                    f"resume  {RUNAWAY} is back: revision {key['revision']}, confirmed {key['confirmed'] or 'not yet'}", once="resume"
-                )
+            if key["confirmed"] == "active" and key["revision"] >= 2:
+                self._say(f"resume  {RUNAWAY} is back: the gateway confirmed revision {key['revision']}", once="resume")
 
     def _say(self, line: str, once: str | None = None) -> None:
         if line in self.said or (once and any(said.startswith(once) for said in self.said)):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import text
 
@@ -35,6 +36,9 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
         usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router, reading.router,
         report.router,
     ):  # fmt: skip
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                route.summary = route.description.partition("\n")[0].rstrip(".")  # what it does, not its function's name
         app.include_router(router)
     app.add_middleware(Bounds)  # type: ignore[arg-type]
     app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])
