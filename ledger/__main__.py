@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import importing, ordering, rates, reading, report, serve, topics, upkeep, watching
+from .cli import importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
 
 
 def build() -> typer.Typer:
@@ -17,6 +17,9 @@ def build() -> typer.Typer:
     ):  # fmt: skip
         app.command()(command)
     app.command("import")(importing.import_usage)
+    app.command("reconcile")(vendors.reconcile_usage)
+    app.command()(vendors.adopt)
+    app.add_typer(vendors.keys, name="keys")
     app.add_typer(upkeep.tokens, name="tokens")
     app.add_typer(rates.rates, name="rates")
     app.add_typer(topics.topics, name="topics")

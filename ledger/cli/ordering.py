@@ -30,44 +30,46 @@ def apply(
 ) -> None:
     """Make orgs, connections, workspaces, keys, guardrails and caps as a file says; shows first what would change, whom it would stop."""
 
-    async def work() -> int:
-        try:
-            policies = read_policies(file.read_text(), person())
-        except PolicyError as error:
-            raise Wrong(f"{file}: {error}") from None
-        async with serving() as service:
-            orders: list[Command] = []
-            for policy in policies:
-                async with service.database.snapshot() as connection:
-                    head = await reports.head(connection, policy.org)
-                    caps = await reports.caps(connection, head) if head else []
-                    rails = await reports.guardrails(connection, head) if head else []
-                    gateways = await reports.connections(connection, head) if head else []
-                names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
-                orders += policy.orders(*names, prune=prune)
-            rehearsal = await service.rehearse(orders)
-            _refuse(file, rehearsal.results)
-            lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
-            out.print("\n".join(lines) or "[green]no differences[/]")
-            if not lines or plan:
-                return 2 if lines else 0
-            if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
-                return 1
-            if not yes and not sys.stdin.isatty():
-                raise Wrong("nobody is there to ask: say --yes")
-            _refuse(file, await service.record(orders))
-            out.print("[green]done[/]")
-        return 0
-
-    code = run(work)
+    code = run(lambda: carry_out(str(file), file.read_text(), plan=plan, yes=yes, prune=prune))
     if code:
         raise typer.Exit(code)
 
 
-def _refuse(file: Path, results: list[Result]) -> None:
+async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool) -> int:
+    """Shows what a policy would change and makes it so; the exit code. `name` is what a fault is said to be in. Raises Wrong."""
+    try:
+        policies = read_policies(text, person())
+    except PolicyError as error:
+        raise Wrong(f"{name}: {error}") from None
+    async with serving() as service:
+        orders: list[Command] = []
+        for policy in policies:
+            async with service.database.snapshot() as connection:
+                head = await reports.head(connection, policy.org)
+                caps = await reports.caps(connection, head) if head else []
+                rails = await reports.guardrails(connection, head) if head else []
+                gateways = await reports.connections(connection, head) if head else []
+            names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
+            orders += policy.orders(*names, prune=prune)
+        rehearsal = await service.rehearse(orders)
+        _refuse(name, rehearsal.results)
+        lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
+        out.print("\n".join(lines) or "[green]no differences[/]")
+        if not lines or plan:
+            return 2 if lines else 0
+        if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
+            return 1
+        if not yes and not sys.stdin.isatty():
+            raise Wrong("nobody is there to ask: say --yes")
+        _refuse(name, await service.record(orders))
+        out.print("[green]done[/]")
+    return 0
+
+
+def _refuse(name: str, results: list[Result]) -> None:
     refused = [result.detail or str(result.reason) for result in results if result.status is Status.REJECTED]
     if refused:
-        raise Wrong(f"{file}: " + "; ".join(refused))
+        raise Wrong(f"{name}: " + "; ".join(refused))
 
 
 def _line(entry: e.Entry) -> str | None:

@@ -1,0 +1,200 @@
+"""A gateway's account read over real HTTP: its keys linked, an existing one adopted, its figures compared."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.accounts import Open, matched, opener, reconcile, sync_keys, vendor_keys
+from ledger.cli.policy import read_policies
+from ledger.cli.vendors import policy_of
+from ledger.core.commands import SetConnection, SetKey
+from ledger.core.connections import Connection, Gateway
+from ledger.core.matching import Verdict
+from ledger.core.window import Period
+from ledger.gateways.gateway import GatewayRefused, GatewayUnavailable, TokenRefused
+from ledger.gateways.litellm_usage import parse_litellm
+from ledger.gateways.openrouter_usage import parse_openrouter
+from ledger.metrics import Metrics
+from ledger.service import Service
+from ledger.store import accounts, observed, reports
+from ledger.store.dialect import Database
+from tests.gateways.payloads import END_US, HASH, litellm, openrouter, openrouter_span
+from tests.servers.openrouter import TOKEN, hash_of
+from tests.servers.openrouter_account import OpenRouterAccount
+from tests.servers.vendor import Fault, Request, serving
+
+DAY = END_US // 86_400_000_000
+START = "2026-07-05T00:00:00Z"
+
+
+def account(address: str, **said: Any) -> Connection:
+    return Connection(**({"connection_id": "or", "gateway": Gateway.OPENROUTER, "address": address, "token": "env:OR_KEY"} | said))
+
+
+async def head_of(database: Database) -> reports.Head:
+    async with database.snapshot() as connection:
+        head = await reports.head(connection, "acme")
+    assert head is not None
+    return head
+
+
+OPEN: Open = opener({"OR_KEY": TOKEN})
+
+
+async def test_keys_of_all_workspaces_are_read_page_by_page_disabled_ones_too() -> None:
+    api = OpenRouterAccount()
+    names = [f"key {n}" for n in range(5)]
+    for name in names:
+        api.put(name)
+    api.put("elsewhere", workspace="ws-2", disabled=True, limit=None)
+    async with serving(api) as vendor:
+        found = await vendor_keys(account(vendor.address), OPEN)
+    assert sorted(key.name for key in found) == sorted([*names, "elsewhere"])
+    elsewhere = next(key for key in found if key.name == "elsewhere")
+    assert (elsewhere.disabled, elsewhere.limit, elsewhere.workspace) == (True, None, "ws-2")
+    assert found[0].limit == 100_000_000_000 and found[0].period is Period.MONTH
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault("status", 500), GatewayUnavailable), (Fault("status", 429), GatewayUnavailable), (Fault("half"), GatewayUnavailable),
+     (Fault("wrong"), GatewayUnavailable), (Fault("html"), GatewayUnavailable), (Fault("status", 401), TokenRefused)],
+)  # fmt: skip
+async def test_a_gateways_bad_day_reads_nothing_by_halves(fault: Fault, error: type[Exception]) -> None:
+    api = OpenRouterAccount()
+    api.put("a")
+    async with serving(api) as vendor:
+        vendor.always = fault
+        with pytest.raises(error):
+            await vendor_keys(account(vendor.address), OPEN)
+
+
+async def test_a_sync_links_hashes_and_names_so_that_usage_by_name_is_the_keys_and_ambiguous_ones_are_shown(database: Database) -> None:
+    api, service = OpenRouterAccount(), Service(database, Metrics(), lambda: END_US + 60_000_000)
+    api.put("Agentic Coding")
+    for seed in ("x", "y"):
+        api.put("twin", seed=seed)
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        await service.record([SetConnection(org="acme", by="will", connection=here)])
+        await service.record([SetKey(org="acme", by="will", key="coder", credentials=(hash_of("Agentic Coding"),))])
+        found = await matched(database, await head_of(database), here, await vendor_keys(here, OPEN))
+        await sync_keys(service, "acme", found)
+        again = await matched(database, await head_of(database), here, await vendor_keys(here, OPEN))
+    assert list(found.ambiguous) == ["twin"] and again.links == [] and len(again.unknown) == 2
+    await service.record([event for event in parse_openrouter(openrouter(openrouter_span()), "acme", here)])  # type: ignore[misc]
+    async with database.snapshot() as connection:
+        (balance,) = await reports.balances(connection, await head_of(database), ["key:coder"], [Period.LIFETIME], END_US)
+        assert balance["spent_usd"] == "0.00006958"
+        names = (await accounts.credentials(connection, (await head_of(database)).org_id))["coder"]
+    assert set(names) == {"Agentic Coding", hash_of("Agentic Coding")}
+
+
+async def test_an_adopted_gateway_is_a_policy_file_with_its_keys_limits_and_resets() -> None:
+    api = OpenRouterAccount()
+    api.put("crawler", limit=2.5, limit_reset="daily", include_byok_in_limit=True)
+    api.put("free", limit=None)
+    api.put("once", limit=10, limit_remaining=0.25, limit_reset=None)
+    api.put("none/at all", limit=0, limit_reset="weekly")
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        text = policy_of("acme", "UTC", here, await vendor_keys(here, OPEN))
+    (policy,) = read_policies(text, "will")
+    caps = {name: (cap.period, cap.limit_usd, cap.action, cap.include_byok) for name, cap in policy.caps.items()}
+    assert caps == {
+        "crawler-limit": (Period.DAY, 2_500_000_000, "pause", True), "once-limit": (Period.LIFETIME, 250_000_000, "pause", False),
+        "none-at all-limit": (Period.WEEK, 0, "pause", False),
+    }  # fmt: skip
+    assert set(policy.keys) == {"crawler", "free", "once", "none/at all"}
+    assert policy.connections["or"].token == "env:OR_KEY"
+    assert TOKEN not in text
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A folder with an empty ledger."""
+    (tmp_path / "ledger.db").write_bytes(sqlite_template.read_bytes())
+    return tmp_path
+
+
+async def test_the_command_prints_the_file_or_applies_it(folder: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "OR_KEY": TOKEN, "LEDGER_DATABASE_URL": f"sqlite:///{folder}/ledger.db"}
+
+    async def ledger(*words: str) -> tuple[int | None, str, str]:
+        pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "ledger", *words, env=environ, cwd=folder, **pipes)
+        out, err = await child.communicate()
+        return child.returncode, out.decode(), err.decode()
+
+    api = OpenRouterAccount()
+    api.put("crawler", limit=2.5, limit_reset="daily")
+    async with serving(api) as vendor:
+        words = ("adopt", "openrouter", "--org", "acme", "--token", "env:OR_KEY", "--address", vendor.address)
+        code, out, _ = await ledger(*words, "--plan")
+        assert code == 0 and "limit_usd: '2.50'" in out
+        assert (await ledger(*words, "--yes"))[0] == 0
+        api.put("second")
+        code, out, _ = await ledger("keys", "sync", "openrouter", "--plan")
+        assert code == 2 and "+ key:second" in out
+        assert "linked 1 keys" in (await ledger("keys", "sync", "openrouter"))[1]
+        code, _, err = await ledger("adopt", "openrouter", "--org", "acme", "--connection", "new", "--token", TOKEN)
+        assert code == 1 and "env:NAME" in err and TOKEN not in err
+
+
+async def test_openrouters_figures_are_compared_by_key_and_day(database: Database) -> None:
+    api, service = OpenRouterAccount(), Service(database, Metrics(), lambda: END_US + 60_000_000)
+    coder, quiet, stranger = api.put("Agentic Coding"), api.put("quiet"), api.put("stranger")
+    api.usage = {(coder, START): 0.00006958, (quiet, START): 1.5, (stranger, START): 0.25}
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        await service.record([SetConnection(org="acme", by="will", connection=here)])
+        await service.record([SetKey(org="acme", by="will", key="coder", credentials=(coder, "Agentic Coding"))])
+        await service.record([SetKey(org="acme", by="will", key="quiet", credentials=(quiet,))])
+        lost = {"gen_ai.response.id": "g2", "trace.metadata.openrouter.api_key_name": "lost"}
+        spans = openrouter(openrouter_span(), openrouter_span(lost))
+        await service.record([event for event in parse_openrouter(spans, "acme", here)])  # type: ignore[misc]
+        lines = await reconcile(database, await head_of(database), here, OPEN, DAY - 1, DAY)
+        api.truncated = True
+        with pytest.raises(GatewayUnavailable, match="cut its answer"):
+            await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
+    assert {line.key: line.verdict for line in lines} == {
+        "coder": Verdict.MATCHED, "quiet": Verdict.MISSING, "lost": Verdict.EXTRA, stranger: Verdict.UNATTRIBUTED,
+    }  # fmt: skip
+
+
+class SpendLogs:
+    """LiteLLM's log of every call."""
+
+    logs: list[dict[str, Any]]
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        assert request.path == ("spend", "logs") and request.query["summarize"] == "false"
+        return 200, self.logs
+
+
+async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_counts_nothing(database: Database) -> None:
+    api, service = SpendLogs(), Service(database, Metrics(), lambda: END_US + 60_000_000)
+    row = {"request_id": "r", "api_key": HASH, "startTime": "2026-07-05T03:09:51.321000", "endTime": "2026-07-05T03:09:54.687000Z"}
+    api.logs = [row | {"spend": 1.35e-05}, row | {"spend": 1.35e-05, "endTime": "2026-07-07T00:00:00Z"}]
+    async with serving(api) as vendor:
+        for name, counts in (("proxy", True), ("aside", False)):
+            here = account(vendor.address, gateway=Gateway.LITELLM, connection_id=name, counts=counts)
+            await service.record([SetConnection(org="acme", by="will", connection=here)])
+            await service.record([SetKey(org="acme", by="will", key="k", credentials=(HASH,))])
+            calls = [event for event in parse_litellm(litellm(), "acme", here)]
+            if counts:
+                await service.record(calls)  # type: ignore[arg-type]
+            else:
+                async with database.writer.begin() as connection:
+                    await observed.keep(connection, (await head_of(database)).org_id, name, calls)  # type: ignore[arg-type]
+            (line,) = await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
+            assert (line.key, line.verdict, line.requests) == ("k", Verdict.MATCHED, 1)
+
+
+async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:
+    with pytest.raises(GatewayRefused, match="nothing to sync"):
+        await vendor_keys(account("http://t", gateway=Gateway.LITELLM), OPEN)
