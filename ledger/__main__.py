@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
+from .cli import balances, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
 
 
 def build() -> typer.Typer:
@@ -12,7 +12,7 @@ def build() -> typer.Typer:
         help="An exact, enforcing spend ledger for LLM usage. Settings are environment variables LEDGER_…, or a .env file.",
     )  # fmt: skip
     for command in (
-        serve.serve, upkeep.migrate, ordering.apply, reading.get, reading.balances, report.report, reading.explain, ordering.pause,
+        serve.serve, upkeep.migrate, ordering.apply, reading.get, balances.balances, report.report, reading.explain, ordering.pause,
         ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader,
     ):  # fmt: skip
         app.command()(command)

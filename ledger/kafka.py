@@ -95,9 +95,7 @@ async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict
 @asynccontextmanager
 async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer for the block: a record that it acknowledged is on every replica in sync."""
-    producer = AIOKafkaProducer(
-        **kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES
-    )
+    producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES)
     await producer.start()
     try:
         yield producer

@@ -175,40 +175,6 @@ class Guardrail(RuleShown):
     except_: Annotated[list[str], Field(alias="except")]
 
 
-class CapBalance(BaseModel):
-    """What a cap leaves in a balance's window."""
-
-    cap: str
-    limit_usd: str
-    left_usd: str
-
-
-class Balance(BaseModel):
-    """What a scope used in one window; `start` and `end` are null for a lifetime."""
-
-    scope: str
-    period: Period
-    start: str | None
-    end: str | None
-    spent_usd: str
-    byok_usd: str
-    held_usd: str
-    unpriced: int
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    caps: list[CapBalance]
-
-
-class Balances(BaseModel):
-    """Balances, and the journal's place that they are true for."""
-
-    seq: int
-    recorded_at: str | None
-    balances: list[Balance]
-    cursor: str | None
-
-
 class Breach(BaseModel):
     """A breach (C7)."""
 

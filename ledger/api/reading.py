@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.window import Period
-from ..store import explain, reports
+from ..store import balances, explain, reports
 from ..store import tables as t
 from ..store.tokens import Token
 from . import models as m
+from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
 from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
@@ -49,20 +50,27 @@ async def get_balances(
     request: Request, org: OrgId, caller: Reader,
     scope: Annotated[list[Scope] | None, Query(max_length=1000, description="default: the org, its workspaces and keys")] = None,
     period: Annotated[list[Period] | None, Query(description="default: day")] = None,
-    at: Annotated[Moment | None, Query(description="default: now")] = None,
+    at: Annotated[Moment | None, Query(description="a moment in the windows; default: now, or what `as_of` or `until` says")] = None,
+    as_of: Annotated[Moment | None, Query(description="count only what was recorded by then (J7)")] = None,
+    until: Annotated[Moment | None, Query(description="count only calls that ended before then (J7)")] = None,
     limit: Limit = 100, cursor: Cursor = None,
-) -> m.Balances:  # fmt: skip
-    """What scopes spent in the windows that contain a moment, what their caps leave, and the seq it is true for."""
-    at_us = request.app.state.service.clock() if at is None else at
+) -> Balances:  # fmt: skip
+    """What scopes spent in the windows that contain a moment, every cap above them with what it leaves, and the seq it is
+    true for."""
     async with snapshot(request) as connection:
         head = await found(connection, org)
         scopes, more = (list(dict.fromkeys(scope)), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
         await _own(connection, head, caller, scopes)
-        shown = await reports.balances(
-            connection, head, scopes, list(dict.fromkeys(period or [Period.DAY])), max(at_us, head.recorded_us) if at is None else at_us
-        )
+        periods, now_us = list(dict.fromkeys(period or [Period.DAY])), max(request.app.state.service.clock(), head.recorded_us)
+        moment = next((one for one in (at, until, as_of) if one is not None), now_us)
+        if as_of is not None or until is not None:
+            shown = await balances.stood(connection, head, scopes, periods, moment, as_of, until)
+        else:
+            shown = await balances.standing(connection, head, scopes, periods, moment, now_us)
+    if caller.workspace is not None and not caller.may("admin"):  # what the whole org spent is not for everyone in it
+        shown = [row | {"above": [cap for cap in row["above"] if cap["scope"] != "org"]} for row in shown]
     stands = reports.org_json(head)
-    return m.Balances.model_validate({"seq": head.seq, "recorded_at": stands["recorded_at"], "balances": shown, "cursor": more})
+    return Balances.model_validate({"seq": head.seq, "recorded_at": stands["recorded_at"], "balances": shown, "cursor": more})
 
 
 async def _all_scopes(

@@ -101,39 +101,6 @@ def _moment(at: str | None) -> int | None:
         raise Wrong(f"--at: {error}") from None
 
 
-def balances(
-    scope: Annotated[list[str] | None, typer.Argument(help="org, workspace:ID or key:ID; all of them if left out.")] = None,
-    org: OrgOption = None,
-    period: Annotated[list[Period] | None, typer.Option(help="day, week, month, year, lifetime; may be repeated.")] = None,
-    at: Annotated[str | None, typer.Option(help="A moment, RFC 3339; now if left out.")] = None,
-    form: FormatOption = Format.TABLE,
-) -> None:
-    """Show what was spent in the windows that contain a moment, and what caps leave."""
-
-    async def work() -> None:
-        at_us = _moment(at)
-        async with opened() as database, database.snapshot() as connection:
-            head = await the_org(connection, org)
-            scopes = list(scope or [])
-            if not scopes:
-                homes = await reports.page(connection, head, t.workspaces, "workspace_id", "", ALL)
-                keys = await reports.page(connection, head, t.keys, "key_id", "", ALL)
-                scopes = ["org", *(f"workspace:{home}" for home in homes), *(f"key:{key}" for key in keys)]
-            rows: list[dict[str, Any]] = []
-            for start in range(0, len(scopes), 1000):
-                part = scopes[start : start + 1000]
-                moment = at_us if at_us is not None else max(system_clock(), head.recorded_us)
-                rows += await reports.balances(connection, head, part, period or [Period.DAY], moment)
-        for row in rows:
-            row["unpriced_calls"] = f"+ {row['unpriced']} unpriced" if row["unpriced"] else ""
-            row["left"] = ", ".join(f"{cap['left_usd']} of {cap['limit_usd']} ({cap['cap']})" for cap in row["caps"])
-        show(rows, form, ("scope", "period", "spent_usd", "unpriced_calls", "byok_usd", "requests", "left"))
-        if form is Format.TABLE:
-            out.print(f"[dim]as of seq {head.seq}[/]")
-
-    run(work)
-
-
 def explain(
     what: Annotated[str, typer.Argument(help="key:ID, a scope with --period, or a breach CAP/ORDINAL.")],
     org: OrgOption = None,

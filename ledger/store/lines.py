@@ -56,8 +56,13 @@ def rolled_lines(org_id: int, kinds: Iterable[Kind], within: Range | None) -> An
     return query if within is None else query.where(r.day >= within.start, r.day < within.end)
 
 
-def journal_lines(of: Span, dimensions: Sequence[Dimension], within: Range | None, *, times: bool = False) -> tuple[Any, Any]:
-    """Lines of a span of the journal, of calls and of corrections; `times`: with the quarter of an hour that each call ended in."""
+def journal_lines(
+    of: Span, dimensions: Sequence[Dimension], within: Range | None, *, times: bool = False, before_us: int | None = None
+) -> tuple[Any, Any]:
+    """Lines of a span of the journal, of calls and of corrections.
+
+    `times`: with the quarter of an hour that each call ended in. `before_us`: only of calls that ended before.
+    """
     mine = and_(J.org_id == of.org_id, J.seq > of.after, J.seq <= of.until)
     shared = J.kind == journal.SHARED
     usage = select(
@@ -84,6 +89,8 @@ def journal_lines(of: Span, dimensions: Sequence[Dimension], within: Range | Non
     fixes = fixes.join(first, and_(first.c.org_id == J.org_id, first.c.seq == J.corrects)).where(mine, J.corrects.is_not(None))
     if within is not None:
         usage, fixes = usage.where(*_inside(J.day, J.time_us, within)), fixes.where(*_inside(J.day, first.c.time_us, within))
+    if before_us is not None:
+        usage, fixes = usage.where(J.time_us < before_us), fixes.where(first.c.time_us < before_us)
     return usage, fixes
 
 

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
 from ..core.books import ORG, Books, SumKey
-from ..core.caps import Breach, Cap, Guardrail, Rule, counted
+from ..core.caps import Breach, Cap, Guardrail, Rule, Sum, counted
 from ..core.connections import Connection
 from ..core.labels import History, amended, as_of
 from ..core.money import usd_text
-from ..core.window import Period, date_of, day_at, window_at
+from ..core.window import Period, Window, date_of, day_at, window_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import journal
@@ -181,18 +181,20 @@ async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str
 def balance_json(books: Books, scope: str, window: Any) -> Json:
     """One balance, as in the contract."""
     used = books.used(scope, window.period, window.start)
-    standing = [cap for cap in books.caps_on(scope) if cap.rule.period is window.period]
+    caps = [
+        {"cap": cap.cap_id, "limit_usd": usd_text(cap.rule.limit), "left_usd": usd_text(max(0, cap.rule.limit - counted(cap.rule, used)))}
+        for cap in books.caps_on(scope)
+        if cap.rule.period is window.period
+    ]
+    return used_json(scope, window, used) | {"caps": caps}
+
+
+def used_json(scope: str, window: Window, used: Sum) -> Json:
+    """What a scope used in a window."""
     return {
         "scope": scope, "period": window.period, "start": moment_text(window.start_us), "end": moment_text(window.end_us),
         "spent_usd": usd_text(used.spent), "byok_usd": usd_text(used.byok), "held_usd": "0", "unpriced": used.unpriced,
         "requests": used.requests, "input_tokens": used.input_tokens, "output_tokens": used.output_tokens,
-        "caps": [
-            {
-                "cap": cap.cap_id, "limit_usd": usd_text(cap.rule.limit),
-                "left_usd": usd_text(max(0, cap.rule.limit - counted(cap.rule, used))),
-            }
-            for cap in standing
-        ],
     }  # fmt: skip
 
 

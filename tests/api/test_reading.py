@@ -21,6 +21,13 @@ async def test_a_balance_is_as_the_contract_writes_it(api: Api) -> None:
             "scope": "key:crawler", "period": "day", "start": "2026-03-08T00:00:00Z", "end": "2026-03-09T00:00:00Z",
             "spent_usd": "10.20", "byok_usd": "0", "held_usd": "0", "unpriced": 0, "requests": 2, "input_tokens": 25,
             "output_tokens": 236, "caps": [{"cap": "day-cap", "limit_usd": "10.00", "left_usd": "0"}],
+            "above": [
+                {
+                    "cap": "day-cap", "scope": "key:crawler", "period": "day", "start": "2026-03-08T00:00:00Z",
+                    "end": "2026-03-09T00:00:00Z", "limit_usd": "10.00", "spent_usd": "10.20", "byok_usd": "0", "unpriced": 0,
+                    "left_usd": "0", "percent": 102, "action": "pause", "enforce": "on", "forecast_usd": "27.20", "tightest": True,
+                }
+            ],
         }
     ]  # fmt: skip
     org = await api.get("/v1/orgs/acme")

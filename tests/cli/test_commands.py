@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,10 +94,15 @@ def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:
 def test_verify_proves_the_books_and_replay_makes_them_again(over: Ledger) -> None:
     """J1."""
     assert "equal" in over("verify").stdout
-    before = [over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")], over.rows("balances")
+
+    def stands() -> list[Any]:
+        shown = [over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")]
+        return [*shown, [row | {"above": ...} for row in over.rows("balances")]]  # a forecast moves on with the clock
+
+    before = stands()
     assert "replayed" in over("replay").stdout
     assert "equal" in over("verify", "--org", "acme").stdout
-    assert ([over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")], over.rows("balances")) == before
+    assert stands() == before
 
 
 TAMPERING = {

@@ -1,0 +1,136 @@
+"""Owns `ledger balances`: what was spent, what every cap above leaves, once or as a table that lives."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.window import Period
+from ..service import system_clock
+from ..store import balances as standing
+from ..store import reports
+from ..store import tables as t
+from ..store.dialect import Database
+from ..wire.times import parse_moment
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, run, show, the_org
+
+ALL = 10**6
+EVERY_S = 1.0
+_COLUMNS = ("scope", "period", "spent_usd", "unpriced_calls", "byok_usd", "requests", "tightest", "left_usd", "percent", "end")
+_CAPS = ("scope", "cap", "period", "spent_usd", "unpriced_calls", "byok_usd", "limit_usd", "left_usd", "percent", "forecast_usd", "end", "")
+
+
+def balances(
+    scope: Annotated[list[str] | None, typer.Argument(help="org, workspace:ID or key:ID; all of them if left out.")] = None,
+    org: OrgOption = None,
+    period: Annotated[list[Period] | None, typer.Option(help="hour, day, week, month, year, lifetime; may be repeated.")] = None,
+    at: Annotated[str | None, typer.Option(help="A moment in the windows, RFC 3339; now if left out.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Count only what was recorded by this moment.")] = None,
+    until: Annotated[str | None, typer.Option(help="Count only calls that ended before this moment.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="A table that is kept up to date until Ctrl-C.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what was spent in the windows that contain a moment, and what every cap above leaves.
+
+    Of the caps above a scope the tightest is named: the one that leaves least. A forecast is what its window will have
+    seen at its end at its pace so far.
+    """
+
+    async def work() -> None:
+        moments = [_moment(name, text) for name, text in (("--at", at), ("--as-of", as_of), ("--until", until))]
+        async with opened() as database:
+            if watch:
+                await _watch(database, org, scope or [], period or [Period.DAY])
+                return
+            head, rows = await _read(database, org, scope or [], period or [Period.DAY], moments)
+        if form is not Format.TABLE:
+            show(rows, form, _COLUMNS)
+            return
+        out.print(_tables(head, rows))
+
+    run(work)
+
+
+def _moment(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise Wrong(f"{option}: {error}") from None
+
+
+async def _watch(database: Database, org: str | None, scopes: list[str], periods: Sequence[Period]) -> None:
+    with Live(console=out, auto_refresh=False, screen=False) as live:
+        try:
+            while True:
+                head, rows = await _read(database, org, scopes, periods, [None] * 3)
+                live.update(_tables(head, rows), refresh=True)
+                await asyncio.sleep(EVERY_S)
+        except asyncio.CancelledError:  # Ctrl-C
+            return
+
+
+async def _read(
+    database: Database, org: str | None, scopes: list[str], periods: Sequence[Period], moments: Sequence[int | None]
+) -> tuple[reports.Head, list[dict[str, Any]]]:
+    at, as_of, until = moments
+    async with database.snapshot() as connection:
+        head = await the_org(connection, org)
+        scopes = scopes or await _all_scopes(connection, head)
+        now_us = max(system_clock(), head.recorded_us)
+        moment = next((one for one in (at, until, as_of) if one is not None), now_us)
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(scopes), 1000):
+            part = scopes[start : start + 1000]
+            if as_of is not None or until is not None:
+                rows += await standing.stood(connection, head, part, periods, moment, as_of, until)
+            else:
+                rows += await standing.standing(connection, head, part, periods, moment, now_us)
+    return head, rows
+
+
+async def _all_scopes(connection: AsyncConnection, head: reports.Head) -> list[str]:
+    homes = await reports.page(connection, head, t.workspaces, "workspace_id", "", ALL)
+    keys = await reports.page(connection, head, t.keys, "key_id", "", ALL)
+    return ["org", *(f"workspace:{home}" for home in homes), *(f"key:{key}" for key in keys)]
+
+
+def _tables(head: reports.Head, rows: list[dict[str, Any]]) -> Group:
+    """The balances, each with the tightest of its caps; for a single scope every cap above it."""
+    parts: list[Any] = [_table(_COLUMNS, [_with_tightest(row) for row in rows])]
+    if len({row["scope"] for row in rows}) == 1 and rows[0]["above"]:
+        caps = [cap | _beside(cap) | {"": "tightest" if cap["tightest"] else ""} for cap in rows[0]["above"]]
+        parts += ["", _table(_CAPS, caps)]
+    return Group(*parts, Text(f"as of seq {head.seq}", style="dim"))
+
+
+def _beside(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "unpriced_calls": f"+ {row['unpriced']} unpriced" if row["unpriced"] else "",
+        "percent": "" if row.get("percent") is None else f"{row['percent']} %",
+    }
+
+
+def _with_tightest(row: dict[str, Any]) -> dict[str, Any]:
+    cap = next((cap for cap in row["above"] if cap["tightest"]), None)
+    named = {"tightest": "no cap" if not row["above"] else ""}
+    if cap is not None:
+        named = {"tightest": f"{cap['cap']} ({cap['period']})", "left_usd": f"{cap['left_usd']} of {cap['limit_usd']}", "end": cap["end"]}
+    return row | named | _beside(row | {"percent": cap and cap["percent"]})
+
+
+def _table(columns: Sequence[str], rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        right = name.endswith("_usd") or name in ("requests", "percent")
+        table.add_column({"unpriced_calls": "unpriced", "end": "until"}.get(name, name), justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        spent = row.get("percent", "").removesuffix(" %")
+        style = "red" if spent.isdigit() and int(spent) >= 100 else "yellow" if spent.isdigit() and int(spent) >= 80 else None
+        table.add_row(*(Text(str(row.get(name) if row.get(name) is not None else "")) for name in columns), style=style)
+    return table

@@ -1,0 +1,130 @@
+"""Owns balances: what scopes used in a window, every cap above them with what it leaves, and how a balance stood before (J7)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..core.books import ORG, Books, SumKey
+from ..core.caps import Cap, Sum, counted
+from ..core.levels import enforced
+from ..core.money import usd_text
+from ..core.questions import SUMS, Dimension, Kind
+from ..core.window import Period, Window, window_at
+from ..wire.times import moment_text
+from . import books as projections
+from . import lines, reports
+from .report import EARLY_US, seq_before
+from .reports import Head, Json, books_about
+
+
+async def standing(
+    connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int, now_us: int | None = None
+) -> list[Json]:
+    """What scopes used in the windows that contain an instant, and every cap above them in its own window then.
+
+    `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
+    """
+    books = await books_about(connection, head, [], scopes)
+    windows = {period: window_at(period, at_us, head.zone) for period in Period}
+    wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
+    caps = {scope: _caps_above(books, scope) for scope in scopes}
+    for cap in {cap.cap_id: cap for above in caps.values() for cap in above}.values():
+        wanted |= {SumKey(part, cap.rule.period, windows[cap.rule.period].start) for part in books.parts(cap.scope)}
+    await projections.load_sums(connection, [(head.org_id, books, wanted)])
+    instant = at_us if now_us is None else now_us
+    above = {scope: above_json(books, caps[scope], windows, instant) for scope in scopes}
+    return [reports.balance_json(books, scope, windows[period]) | {"above": above[scope]} for scope in scopes for period in periods]
+
+
+def _scopes_above(books: Books, scope: str) -> Iterable[str]:
+    kind, _, subject = scope.partition(":")
+    if kind == "key":
+        yield books.owner(scope)
+        if subject in books.keys:
+            yield f"workspace:{books.keys[subject].workspace}"
+    elif kind == "workspace":
+        yield scope
+    yield ORG
+
+
+def _caps_above(books: Books, scope: str) -> list[Cap]:
+    return [cap for one in _scopes_above(books, scope) for cap in books.caps_on(one)]
+
+
+def left(cap: Cap, used: Sum) -> int:
+    """What a cap leaves; nano-USD, never less than nothing."""
+    return max(0, cap.rule.limit - counted(cap.rule, used))
+
+
+def above_json(books: Books, caps: Sequence[Cap], windows: dict[Period, Window], now_us: int) -> list[Json]:
+    """Caps with what they leave; all must hold (C2), so the one that leaves least is the tightest, the first of equals."""
+    used = {cap.cap_id: books.used(cap.scope, cap.rule.period, windows[cap.rule.period].start) for cap in caps}
+    tightest = min(caps, key=lambda cap: left(cap, used[cap.cap_id]), default=None)
+    return [_cap_json(books, cap, windows[cap.rule.period], used[cap.cap_id], now_us) | {"tightest": cap is tightest} for cap in caps]
+
+
+def _cap_json(books: Books, cap: Cap, window: Window, used: Sum, now_us: int) -> Json:
+    spent = counted(cap.rule, used)
+    coming = forecast(spent, window, now_us)
+    return {
+        "cap": cap.cap_id, "scope": cap.scope, "period": window.period, "start": moment_text(window.start_us),
+        "end": moment_text(window.end_us), "limit_usd": usd_text(cap.rule.limit), "spent_usd": usd_text(used.spent),
+        "byok_usd": usd_text(used.byok), "unpriced": used.unpriced, "left_usd": usd_text(left(cap, used)),
+        "percent": spent * 100 // cap.rule.limit if cap.rule.limit else 100, "action": cap.rule.action, "enforce": enforced(books, cap),
+        "forecast_usd": None if coming is None else usd_text(coming),
+    }  # fmt: skip
+
+
+def forecast(spent: int, window: Window, now_us: int) -> int | None:
+    """What a window will have seen at its end if it goes on at its pace so far; nano-USD. None for one without an end, or
+    that does not contain now."""
+    if window.period is Period.LIFETIME or not window.start_us < now_us < window.end_us:
+        return None
+    return spent * (window.end_us - window.start_us) // (now_us - window.start_us)
+
+
+async def stood(
+    connection: AsyncConnection,
+    head: Head,
+    scopes: Sequence[str],
+    periods: Sequence[Period],
+    at_us: int,
+    recorded_us: int | None,
+    until_us: int | None,
+) -> list[Json]:  # fmt: skip
+    """As `standing`, but counting only what was recorded by an instant, or spent before one (J7); read from the journal.
+
+    Without caps: what limits stood then is not what stands now.
+    """
+    books = await books_about(connection, head, [], scopes)
+    seq = head.seq if recorded_us is None else await seq_before(connection, head, recorded_us + 1)
+    shown: list[Json] = []
+    for scope in scopes:
+        for window in (window_at(period, at_us, head.zone) for period in periods):
+            used = await _used_then(connection, head, books, scope, window, seq, until_us)
+            shown.append(reports.used_json(scope, window, used) | {"caps": [], "above": []})
+    return shown
+
+
+async def _used_then(
+    connection: AsyncConnection, head: Head, books: Books, scope: str, window: Window, seq: int, until_us: int | None
+) -> Sum:
+    ever = window.period is Period.LIFETIME
+    after = 0 if ever else min(seq, await seq_before(connection, head, window.start_us - EARLY_US))
+    span = await lines.span(connection, head.org_id, head.zone, after, seq)
+    hours = window.period is Period.HOUR
+    within = None if ever else lines.Range(window.start, window.end, hours)
+    parts = [Dimension(Kind.WORKSPACE), Dimension(Kind.KEY)]
+    line = union_all(*lines.journal_lines(span, parts, within, before_us=until_us)).subquery("lines").c
+    query = select(*(func.coalesce(func.sum(line[name]), 0) for name in SUMS[:6])).where(counts_for(books, scope, line))
+    return Sum(*map(int, (await connection.execute(query)).one()))
+
+
+def counts_for(books: Books, scope: str, line: Any) -> ColumnElement[bool]:
+    """Which lines count for a scope, a key's aliases with it (S3)."""
+    kind, _, subject = scope.partition(":")
+    if kind == "key":
+        return line.key.in_([part[4:] for part in books.parts(scope)])
+    return line.workspace == subject if kind == "workspace" else or_(line.workspace.is_not(None), line.workspace.is_(None))
