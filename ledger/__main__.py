@@ -13,7 +13,7 @@ def build() -> typer.Typer:
     )  # fmt: skip
     for command in (
         serve.serve, upkeep.migrate, ordering.apply, reading.get, balances.balances, report.report, reading.explain, ordering.pause,
-        ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader,
+        ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader, watching.doctor,
     ):  # fmt: skip
         app.command()(command)
     app.command("import")(importing.import_usage)

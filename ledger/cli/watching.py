@@ -1,11 +1,18 @@
 """Owns the commands for whoever watches a ledger: the dashboards' reader, and `doctor`."""
 
+import json
+import logging
+import os
 import re
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from ..store.dialect import is_postgres
+from ..doctor import Finding, Level, Patient, examine
+from ..service import system_clock
+from ..settings import kafka_of
+from ..store.dialect import connect, is_postgres
 from ..store.reader import grant_reading
 from .common import Wrong, opened, out, run, settings
 
@@ -31,3 +38,42 @@ def reader(role: Annotated[str, typer.Argument(help="The role's name, such as gr
         out.print(f"{role} may read the ledger's figures")
 
     run(work)
+
+
+_MARKS = {Level.WELL: "[green]well [/]", Level.WARN: "[yellow]warn [/]", Level.WRONG: "[red]WRONG[/]"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines.")] = False) -> None:
+    """Reach every dependency, and say what is wrong and what to do: database, schema, clock, tokens, rate card, books, gateways, Kafka.
+
+    Changes nothing. Exit code 1 if anything is wrong; a warning is not.
+    """
+    given = settings()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say, a finding says better
+
+    async def work() -> list[Finding]:
+        try:
+            database = connect(given.database_url, given.read_database_url)
+        except ValueError as error:
+            raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
+        findings: list[Finding] = []
+        try:
+            async for finding in examine(Patient(database, kafka_of(given), os.environ, system_clock)):
+                findings.append(finding)
+                if not as_json:
+                    _tell(finding)
+        finally:
+            await database.close()
+        return findings
+
+    findings = run(work)
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    if any(finding.level is Level.WRONG for finding in findings):
+        raise typer.Exit(1)
+
+
+def _tell(finding: Finding) -> None:
+    out.print(_MARKS[finding.level], f"[bold]{escape(finding.about)}[/]  {escape(finding.said)}")
+    if finding.do:
+        out.print(f"      → {escape(finding.do)}")

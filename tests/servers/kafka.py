@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from tests.servers.processes import Container, Process, docker, docker_answers, free_port, home_for
@@ -50,6 +51,12 @@ class Server:
     def create_topic(self, name: str, partitions: int = 1, **settings: str) -> None:
         """A topic on every node, settings by Kafka's names with underscores for dots (`min_insync_replicas="2"`)."""
         asyncio.run(self._create(name, partitions, {key.replace("_", "."): value for key, value in settings.items()}))
+
+    async def alter_topic(self, name: str, **settings: str) -> None:
+        """Sets a topic's settings, and unsets all others."""
+        changes = {key.replace("_", "."): value for key, value in settings.items()}
+        async with self._admin() as admin:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=changes)])
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
