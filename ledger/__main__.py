@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import balances, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
+from .cli import balances, commands, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
 
 
 def build() -> typer.Typer:
@@ -20,6 +20,7 @@ def build() -> typer.Typer:
     app.command("reconcile")(vendors.reconcile_usage)
     app.command()(vendors.adopt)
     app.add_typer(vendors.keys, name="keys")
+    app.add_typer(commands.commands, name="commands")
     app.add_typer(upkeep.tokens, name="tokens")
     app.add_typer(rates.rates, name="rates")
     app.add_typer(topics.topics, name="topics")

@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Request
 
 from ..core import commands as c
-from ..store import inbox
+from ..core.caps import Verdict
+from ..store import inbox, reports
 from ..store import keys as keyed
 from . import models as m
 from .auth import Admin, OrgReader
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import ExactRoute, Id, Limit, OrgId, PathId
+from .values import CommandId, ExactRoute, Id, Limit, OrgId
 
 router = APIRouter(tags=["commands"], route_class=ExactRoute)
 
@@ -18,17 +19,19 @@ router = APIRouter(tags=["commands"], route_class=ExactRoute)
 async def get_commands(
     request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100
 ) -> m.KeyCommands:
-    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3)."""
+    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and the
+    breaches whose action waits for a person (K4)."""
     if delivery is not None and delivery not in inbox.DELIVERIES:
         raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
     async with snapshot(request) as connection:
         head = await found(connection, org)
         shown = await keyed.commands(connection, head, limit=limit, delivery=delivery, keys=None if key is None else [key])
-    return m.KeyCommands.model_validate({"commands": shown})
+        waiting = await reports.breaches(connection, head, limit=limit, waiting=True)
+    return m.KeyCommands.model_validate({"commands": shown, "waiting": waiting})
 
 
 @router.post("/v1/orgs/{org}/commands/{command}/confirm", responses=CHANGES)
-async def confirm_command(request: Request, org: OrgId, command: PathId, body: m.ConfirmGiven, caller: Admin) -> m.KeyCommand:
+async def confirm_command(request: Request, org: OrgId, command: CommandId, body: m.ConfirmGiven, caller: Admin) -> m.KeyCommand:
     """A gateway that acts by itself says that it has carried a command out."""
     service = request.app.state.service
     async with snapshot(request) as connection:
@@ -46,3 +49,28 @@ async def confirm_command(request: Request, org: OrgId, command: PathId, body: m
         await inbox.confirm(connection, head.org_id, way, credential, revision, service.clock())
     async with snapshot(request) as connection:
         return m.KeyCommand.model_validate(await keyed.command(connection, head, command))
+
+
+@router.post("/v1/orgs/{org}/commands/{command}/approve", responses=CHANGES)
+async def approve_command(request: Request, org: OrgId, command: CommandId, body: m.ReasonGiven, caller: Admin) -> m.Breach:
+    """A person approves what an open breach waits with, `CAP/ORDINAL`: its keys are stopped or revoked (K4)."""
+    return await _judge(request, org, command, Verdict.APPROVED, body.reason, caller.name)
+
+
+@router.post("/v1/orgs/{org}/commands/{command}/reject", responses=CHANGES)
+async def reject_command(request: Request, org: OrgId, command: CommandId, body: m.ReasonGiven, caller: Admin) -> m.Breach:
+    """A person rejects what an open breach waits with, `CAP/ORDINAL`: it is not done (K4)."""
+    return await _judge(request, org, command, Verdict.REJECTED, body.reason, caller.name)
+
+
+async def _judge(request: Request, org: str, name: str, verdict: Verdict, why: str, by: str) -> m.Breach:
+    cap, _, ordinal = name.rpartition("/")
+    if not cap or not ordinal.isdecimal() or len(ordinal) > 18:
+        raise Problem(404, "there is no such breach: name it CAP/ORDINAL, percent-encoded")
+    async with snapshot(request) as connection:
+        head = await found(connection, org)
+    order = c.JudgeBreach(org=org, by=by, cap=cap, ordinal=int(ordinal), verdict=verdict, why=why)
+    accept((await request.app.state.service.record([order]))[0])
+    async with snapshot(request) as connection:
+        shown = await reports.breaches(connection, head, cap=cap)
+    return m.Breach.model_validate(next(row for row in shown if row["ordinal"] == int(ordinal)))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.caps import Action, Enforce, Resume, Rule
+from ..core.caps import BRAKE, Action, Enforce, Resume, Rule, Verdict, Waits
 from ..core.keys import State
 from ..core.money import Nanos
 from ..core.window import Period
@@ -35,6 +35,9 @@ class OrgGiven(Labelled):
 
     time_zone: Annotated[str, Field(max_length=64, examples=["America/New_York"])] = "UTC"
     enforce: Enforce = Enforce.ON
+    brake: Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")] = (
+        BRAKE
+    )
 
 
 class WorkspaceGiven(Labelled):
@@ -59,12 +62,14 @@ class RuleGiven(Given):
     on_unpriced: Literal["alert", "pause"] = "alert"
     resume: Resume = Resume.AUTO
     enforce: Enforce = Enforce.ON
+    approval: Annotated[bool, Field(description="whether revoking waits for a person's approval")] = True
 
     def rule(self) -> Rule:
         """As the core has it."""
         return Rule(
             period=self.period, limit=Nanos(self.limit_usd), action=self.action, thresholds=tuple(sorted(set(self.thresholds))),
             include_byok=self.include_byok, on_unpriced=Action(self.on_unpriced), resume=self.resume, enforce=self.enforce,
+            approval=self.approval,
         )  # fmt: skip
 
 
@@ -110,6 +115,7 @@ class Org(BaseModel):
     org: str
     time_zone: str
     enforce: Enforce
+    brake: int
     labels: dict[str, str]
     seq: int
     recorded_at: str | None
@@ -137,6 +143,7 @@ class Key(BaseModel):
     changed_at: str | None
     credentials: list[str]
     held: str | None
+    leaking: bool
     alias_of: str | None
     registered_by: str | None
     deleted: bool
@@ -155,6 +162,7 @@ class RuleShown(BaseModel):
     on_unpriced: Action
     resume: Resume
     enforce: Enforce
+    approval: bool
     version: int
 
 
@@ -192,6 +200,9 @@ class Breach(BaseModel):
     action: Action
     enforce: Enforce
     entry: int | None
+    waits: Waits
+    verdict: Verdict | None
+    judged_by: str | None
     opened_at: str | None
     closed_at: str | None
     reason: str | None
@@ -258,9 +269,10 @@ class Breaches(BaseModel):
 
 
 class KeyCommands(BaseModel):
-    """Commands, newest first."""
+    """Commands, newest first, and breaches that wait for a person."""
 
     commands: list[KeyCommand]
+    waiting: list[Breach]
 
 
 class Entries(BaseModel):

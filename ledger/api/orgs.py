@@ -47,7 +47,9 @@ async def list_orgs(request: Request, caller: Caller, limit: Limit = 100, cursor
 async def put_org(request: Request, response: Response, org: OrgId, body: m.OrgGiven, caller: Admin, version: Version) -> m.Org:
     """Opens an org or changes it; a new time zone evaluates its caps anew and rebooks nothing (W4)."""
     before = await _head_or_none(request, org)
-    order = c.SetOrg(org=org, by=caller.name, version=version, time_zone=body.time_zone, enforce=body.enforce, **body.labelling())
+    order = c.SetOrg(
+        org=org, by=caller.name, version=version, time_zone=body.time_zone, enforce=body.enforce, brake=body.brake, **body.labelling()
+    )
     accept((await request.app.state.service.record([order]))[0])
     return await _org(request, response, org, made=before is None)
 

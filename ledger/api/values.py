@@ -52,6 +52,7 @@ Id = Annotated[str, AfterValidator(checked_id)]
 CapId = Annotated[str, AfterValidator(lambda text: _held(text, 512))]  # those that guardrails make hold two ids
 PathId = Annotated[str, Path(description="percent-encoded"), AfterValidator(_from_path)]
 OrgId = PathId
+CommandId = Annotated[str, Path(description="percent-encoded"), AfterValidator(lambda text: _held(unquote(text), 1_000))]  # holds ids
 
 
 def checked_scope(text: str) -> str:

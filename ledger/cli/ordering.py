@@ -78,7 +78,8 @@ def _line(entry: e.Entry) -> str | None:
         case e.OrgOpened():
             return f"[green]+[/] org, {entry.time_zone}, enforce {entry.enforce}"
         case e.OrgChanged():
-            return f"[yellow]~[/] org: {entry.was_time_zone} → {entry.time_zone}, enforce {entry.was_enforce} → {entry.enforce}"
+            was = f"{entry.was_time_zone}, enforce {entry.was_enforce}, brake {entry.was_brake}"
+            return f"[yellow]~[/] org: {was} → {entry.time_zone}, enforce {entry.enforce}, brake {entry.brake}"
         case e.WorkspaceOpened():
             return f"[green]+[/] workspace:{entry.workspace}"
         case e.KeyRegistered():

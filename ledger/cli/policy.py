@@ -41,7 +41,10 @@ class Policy(BaseModel):
     def orders(self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], *, prune: bool) -> list[c.Command]:
         """What to order so that the org becomes what the file says; orders that change nothing make no entry."""
         who: dict[str, Any] = {"org": self.org, "by": self.by}
-        orders: list[c.Command] = [c.SetOrg(**who, time_zone=self.about.time_zone, enforce=self.about.enforce, **self.about.labelling())]
+        about = self.about
+        orders: list[c.Command] = [
+            c.SetOrg(**who, time_zone=about.time_zone, enforce=about.enforce, brake=about.brake, **about.labelling())
+        ]
         orders += [c.SetConnection(**who, connection=given.connection(name)) for name, given in self.connections.items()]
         for name, workspace in self.workspaces.items():
             orders.append(c.SetWorkspace(**who, workspace=name, **(workspace or WorkspaceGiven()).labelling()))

@@ -29,7 +29,7 @@ def done(seq: int) -> Result:
 def open_org(batch: Batch, by: str) -> None:
     """Opens the org by its first order, in UTC."""
     if not batch.books.seq:
-        batch.emit(e.OrgOpened, time_zone="UTC", enforce=batch.books.enforce, by=by)
+        batch.emit(e.OrgOpened, time_zone="UTC", enforce=batch.books.enforce, brake=batch.books.brake, by=by)
 
 
 def resettle(batch: Batch, scopes: list[str]) -> None:

@@ -6,10 +6,11 @@ A balance is keyed by scope and day; a longer window is a sum of days. Complete 
 add them up; books in service hold what was loaded and raise NotLoaded for the rest, so that a gap can't pass for a zero.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from .caps import Breach, Cap, Enforce, Guardrail, Kind, Sum, total
+from .caps import BRAKE, Breach, Cap, Enforce, Guardrail, Kind, Sum, total
 from .connections import Connection
 from .keys import Confirmation, Key, Workspace
 from .labels import History
@@ -45,6 +46,7 @@ class Books:
     Attributes:
       breaches: the open ones, by (cap id, kind). history: these and, until they are saved, closed ones.
       ordinals: the last one used by each cap id, for ever (C3).
+      stops: when breaches that stop keys opened, in the minute up to the last of them (K4).
       waits: by cap id, the keys that wait for a person's resume.
       labels: by scope and name, what was said of them (S9).
       latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
@@ -58,6 +60,7 @@ class Books:
         self.org = org
         self.zone = "UTC"
         self.enforce = Enforce.ON
+        self.brake = BRAKE
         self.seq = 0
         self.recorded_us = 0
         self.latest_us = 0
@@ -74,6 +77,7 @@ class Books:
         self.breaches: dict[tuple[str, Kind], Breach] = {}
         self.history: dict[tuple[str, int], Breach] = {}
         self.ordinals: dict[str, int] = {}
+        self.stops: deque[int] = deque()
         self.spoken: dict[str, frozenset[Said]] = {}
         self.waits: dict[str, set[str]] = {}
         self.labels: dict[str, dict[str, History]] = {}

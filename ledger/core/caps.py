@@ -12,6 +12,8 @@ import msgspec
 from .money import Nanos
 from .window import Period
 
+BRAKE = 20  # breaches of an org that may stop keys within a minute, where nothing else is said (K4)
+
 
 class Action(StrEnum):
     """What a breach does to the keys under the cap."""
@@ -35,6 +37,22 @@ class Enforce(StrEnum):
     OBSERVE = "observe"
 
 
+class Waits(StrEnum):
+    """What of a breach's action waits for a person's approval (K4): nothing; the revoking, with the keys paused meanwhile; or
+    all of it, where the brake holds."""
+
+    NOTHING = "nothing"
+    REVOKE = "revoke"
+    ALL = "all"
+
+
+class Verdict(StrEnum):
+    """What a person said to a breach that waits."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
 class Kind(StrEnum):
     """What a breach is about: money spent, or calls whose price is unknown (C10)."""
 
@@ -51,6 +69,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
       thresholds: percentages of the limit that alert once a window (C6).
       include_byok: whether upstream cost of calls on the customer's own provider key counts (M5).
       on_unpriced: alert, or pause while the window holds unpriced calls (C10).
+      approval: whether revoking waits for a person's approval (K4).
     """
 
     period: Period
@@ -61,6 +80,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     on_unpriced: Action = Action.ALERT
     resume: Resume = Resume.AUTO
     enforce: Enforce = Enforce.ON
+    approval: bool = True
 
 
 class Cap(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -102,6 +122,7 @@ class Breach(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     Attributes:
       start_us, end_us: the window; `limit`, `spent`: as it opened (C7).
       entry: the seq of the entry that crossed it, None when none did (a cap set, a key moved, midnight).
+      waits, verdict, judged_by: what waited for a person, and what became of that (K4).
       closed_us, reason: when it cleared, and why; None while open.
     """
 
@@ -118,9 +139,17 @@ class Breach(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     action: Action
     enforce: Enforce
     entry: int | None
+    waits: Waits
     opened_us: int
+    verdict: Verdict | None = None
+    judged_by: str | None = None
     closed_us: int | None = None
     reason: str | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether it stops keys, if its action is to: not while the brake holds it (K4)."""
+        return self.waits is not Waits.ALL or self.verdict is Verdict.APPROVED
 
 
 class Sum(msgspec.Struct, gc=False):

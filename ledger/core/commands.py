@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from .caps import Enforce, Guardrail, Rule
+from .caps import BRAKE, Enforce, Guardrail, Rule, Verdict
 from .connections import Connection
 from .keys import State
 from .money import Nanos
@@ -138,10 +138,12 @@ class Labelled(Order, frozen=True, kw_only=True):
 
 
 class SetOrg(Labelled, frozen=True, kw_only=True):
-    """Open an org, or change its time zone, its labels, or whether its caps are enforced."""
+    """Open an org, or change its time zone, its labels, whether its caps are enforced, or its brake: how many breaches that
+    stop keys may do so within a minute before the rest wait for a person (K4)."""
 
     time_zone: str = "UTC"
     enforce: Enforce = Enforce.ON
+    brake: int = BRAKE
 
 
 class SetWorkspace(Labelled, frozen=True, kw_only=True):
@@ -216,6 +218,15 @@ class TurnKey(Order, frozen=True, kw_only=True):
     why: str
 
 
+class JudgeBreach(Order, frozen=True, kw_only=True):
+    """A person approves or rejects what an open breach waits with (K4)."""
+
+    cap: str
+    ordinal: int
+    verdict: Verdict
+    why: str
+
+
 class ConfirmCommand(Order, frozen=True, kw_only=True):
     """A gateway says what state a credential is in, in answer to a revision. `mark`: see `keys.Confirmation`."""
 
@@ -248,6 +259,6 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 
 Command = (
     RecordUsage | SetOrg | SetWorkspace | RemoveWorkspace | SetKey | RemoveKey | SetCap | RemoveCap
-    | SetGuardrail | RemoveGuardrail | SetConnection | RemoveConnection | TurnKey | ConfirmCommand | CorrectUsage
+    | SetGuardrail | RemoveGuardrail | SetConnection | RemoveConnection | TurnKey | JudgeBreach | ConfirmCommand | CorrectUsage
 )  # fmt: skip
 Commands = Sequence[Command]

@@ -5,7 +5,7 @@ Everything the books show follows from these by `books.fold`. A new kind of fact
 
 import msgspec
 
-from .caps import Action, Cap, Enforce, Guardrail, Kind, Sum
+from .caps import Action, Cap, Enforce, Guardrail, Kind, Sum, Verdict, Waits
 from .commands import RecordUsage
 from .connections import Connection
 from .keys import State
@@ -48,6 +48,7 @@ class OrgOpened(Fact, frozen=True, kw_only=True):
 
     time_zone: str
     enforce: Enforce
+    brake: int
     by: str | None
 
 
@@ -56,9 +57,11 @@ class OrgChanged(Fact, frozen=True, kw_only=True):
 
     time_zone: str
     enforce: Enforce
+    brake: int
     by: str
     was_time_zone: str
     was_enforce: Enforce
+    was_brake: int
     openings: tuple[Opening, ...]
 
 
@@ -208,6 +211,18 @@ class CapBreached(Fact, frozen=True, kw_only=True):
     action: Action
     enforce: Enforce
     entry: int | None
+    waits: Waits
+
+
+class BreachJudged(Fact, frozen=True, kw_only=True):
+    """A person approved or rejected what a breach waited with (K4)."""
+
+    cap_id: str
+    ordinal: int
+    kind: Kind
+    verdict: Verdict
+    by: str
+    why: str
 
 
 class CapCleared(Fact, frozen=True, kw_only=True):
@@ -250,6 +265,20 @@ class KeyStateChanged(Fact, frozen=True, kw_only=True):
     by: str | None = None
 
 
+class KeyLeaking(Fact, frozen=True, kw_only=True):
+    """A key still spends though its gateway confirmed, more than a grace ago, that it is stopped (K6).
+
+    `entry` is the call's, `credential` the name it came under, `started_us` when it began, `confirmed_us` the gateway's word.
+    """
+
+    key: str
+    credential: str
+    revision: int
+    entry: int
+    started_us: int
+    confirmed_us: int
+
+
 class CommandConfirmed(Fact, frozen=True, kw_only=True):
     """A gateway said what state a credential is in."""
 
@@ -281,7 +310,7 @@ class UsageCorrected(Fact, frozen=True, kw_only=True):
 AnyFact = (
     OrgOpened | OrgChanged | WorkspaceOpened | WorkspaceClosed | KeyRegistered | KeyMoved | CredentialAdded
     | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ConnectionSet
-    | ConnectionRemoved | ThresholdReached | CapBreached | CapCleared | KeyHeld | KeyReleased | KeyStateChanged
+    | ConnectionRemoved | ThresholdReached | CapBreached | BreachJudged | CapCleared | KeyHeld | KeyReleased | KeyStateChanged | KeyLeaking
     | CommandConfirmed | UsageCorrected | LabelsSet
 )  # fmt: skip
 Entry = UsageRecorded | AnyFact

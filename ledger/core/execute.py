@@ -21,6 +21,7 @@ from .window import Calendar, Period, window_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
+GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
 
 
 def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found) -> Outcome:
@@ -92,10 +93,10 @@ def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> list[Result]:
     keys, calendar = dict[str, tuple[str, str]](), Calendar(books.zone, books.counts_hours())
     results: list[Result] = []
     fresh: list[e.UsageRecorded] = []
-    seen = batch.seen
+    seen, batch.leaks = batch.seen, {}
     latest_us = now_us + AHEAD_US
     if not books.seq and any(YEAR_2000_US <= command.time_us <= latest_us for command in commands):
-        batch.emit(e.OrgOpened, time_zone="UTC", enforce=books.enforce, by=None)
+        batch.emit(e.OrgOpened, time_zone="UTC", enforce=books.enforce, brake=books.brake, by=None)
     for command in commands:
         digest, time_us = command.digest, command.time_us
         if time_us > latest_us:
@@ -109,6 +110,7 @@ def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> list[Result]:
             owner = keys.get(usage.key)
             if owner is None:
                 owner = keys[usage.key] = _owner(books, command)
+                _suspect(batch, owner[0], usage.key)
             if usage.workspace is not None and usage.workspace != owner[1]:
                 batch.mismatches += 1
             if not calendar.low_us <= time_us < calendar.high_us:
@@ -141,14 +143,48 @@ def _owner(books: Books, command: RecordUsage) -> tuple[str, str]:
     return command.usage.key, command.usage.workspace or UNASSIGNED
 
 
+def _suspect(batch: Batch, key_id: str, name: str) -> None:
+    """Notes from when on a call of a stopped key is a leak (K6)."""
+    key = batch.books.keys.get(key_id)
+    stopped_us = None if key is None else levels.stopped_us(batch.books, key, name)
+    if stopped_us is not None:
+        batch.leaks[name] = (stopped_us, stopped_us + GRACE_US)
+
+
+def _leaks(batch: Batch, entry: e.UsageRecorded) -> bool:
+    leak = batch.leaks.get(entry.command.usage.key)
+    return leak is not None and _began_us(entry) >= leak[1]
+
+
+def _began_us(entry: e.UsageRecorded) -> int:
+    """When a call began; its end, where that is all that is known."""
+    began_us = entry.command.usage.started_us
+    return entry.command.time_us if began_us is None else began_us
+
+
+def _tell_leak(batch: Batch, entry: e.UsageRecorded) -> None:
+    """A call that should not have been: alerted, and the key's state sent again (K6)."""
+    books, name = batch.books, entry.command.usage.key
+    key = books.keys[entry.key]
+    batch.emit(
+        e.KeyLeaking, key=key.key_id, credential=name, revision=key.revision, entry=entry.seq, started_us=_began_us(entry),
+        confirmed_us=batch.leaks[name][0],
+    )  # fmt: skip
+    key = books.keys[entry.key]
+    levels.turn(books, key, key.state, (*levels.reasons(books, key), "leaking"), batch.emit)
+    for credential in books.credentials_of(key.key_id):
+        batch.leaks.pop(credential, None)
+
+
 def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
     """Books a run at once where no cap would be moved by it, else by halves, so that the event that crosses stands alone."""
     if not run:
         return
     books = batch.books
     sums = by_scope(books, summed(run))
+    leaks = bool(batch.leaks) and any(_leaks(batch, entry) for entry in run)
     moves = _moves(batch, run, sums)
-    if moves and len(run) > 1:
+    if (moves or leaks) and len(run) > 1:
         half = len(run) // 2
         _book(batch, run[:half])
         _book(batch, run[half:])
@@ -161,6 +197,8 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
         entry.seq = seq
         batch.entries.append(entry)
     fold_usage(books, run, sums)
+    if leaks:
+        _tell_leak(batch, run[0])
     if moves:
         entry = run[0]
         batch.settle(*books.scopes_of(entry.key, entry.workspace), entry=entry.seq)

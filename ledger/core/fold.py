@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from . import entries as e
 from .books import Books, Said, SumKey
-from .caps import Breach, Enforce, Sum, may_wait
+from .caps import Action, Breach, Enforce, Sum, may_wait
 from .keys import Confirmation, Key, Workspace
 from .labels import amended
-from .window import Period
+from .window import MINUTE_US, Period
 
 Slot = tuple[str, str, int, int | None]  # key, workspace, day, hour
 ScopeSlot = tuple[str, int, int | None]  # scope, day, hour
@@ -86,14 +86,14 @@ def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, S
 
 
 def _org_opened(books: Books, entry: e.OrgOpened) -> None:
-    books.zone, books.enforce, books.org_seq = entry.time_zone, entry.enforce, entry.seq
+    books.zone, books.enforce, books.brake, books.org_seq = entry.time_zone, entry.enforce, entry.brake, entry.seq
 
 
 def _org_changed(books: Books, entry: e.OrgChanged) -> None:
     if entry.enforce is Enforce.OBSERVE:
         for cap_id in list(books.waits):
             _forget_waits(books, cap_id)
-    books.zone, books.enforce, books.org_seq = entry.time_zone, entry.enforce, entry.seq
+    books.zone, books.enforce, books.brake, books.org_seq = entry.time_zone, entry.enforce, entry.brake, entry.seq
     _open_hours(books, entry.openings)
 
 
@@ -225,12 +225,22 @@ def _cap_breached(books: Books, entry: e.CapBreached) -> None:
     breach = Breach(
         cap_id=entry.cap_id, ordinal=entry.ordinal, kind=entry.kind, scope=entry.scope, period=entry.period,
         start_us=entry.start_us, end_us=entry.end_us, limit=entry.limit, spent=entry.spent, unpriced=entry.unpriced,
-        action=entry.action, enforce=entry.enforce, entry=entry.entry, opened_us=entry.recorded_us,
+        action=entry.action, enforce=entry.enforce, entry=entry.entry, waits=entry.waits, opened_us=entry.recorded_us,
     )  # fmt: skip
+    if entry.enforce is Enforce.ON and entry.action is not Action.ALERT:
+        books.stops.append(entry.recorded_us)
+        while books.stops[0] <= entry.recorded_us - MINUTE_US:
+            books.stops.popleft()
     books.breaches[entry.cap_id, entry.kind] = breach
     books.ordinals[entry.cap_id] = entry.ordinal
     books.changed["breach", (entry.cap_id, entry.ordinal)] = None
     books.history[entry.cap_id, entry.ordinal] = breach
+
+
+def _breach_judged(books: Books, entry: e.BreachJudged) -> None:
+    breach = replace(books.breaches[entry.cap_id, entry.kind], verdict=entry.verdict, judged_by=entry.by)
+    books.breaches[entry.cap_id, entry.kind] = books.history[entry.cap_id, entry.ordinal] = breach
+    books.changed["breach", (entry.cap_id, entry.ordinal)] = None
 
 
 def _cap_cleared(books: Books, entry: e.CapCleared) -> None:
@@ -266,7 +276,13 @@ def _forget_waits(books: Books, cap_id: str) -> None:
 
 def _key_state_changed(books: Books, entry: e.KeyStateChanged) -> None:
     key = books.keys[entry.key]
-    books.put_key(replace(key, state=entry.state, revision=entry.revision, changed_us=entry.recorded_us))
+    if entry.state is not key.state:
+        key = replace(key, state=entry.state, changed_us=entry.recorded_us, leaking=False)
+    books.put_key(replace(key, revision=entry.revision))
+
+
+def _key_leaking(books: Books, entry: e.KeyLeaking) -> None:
+    books.put_key(replace(books.keys[entry.key], leaking=True))
 
 
 def _command_confirmed(books: Books, entry: e.CommandConfirmed) -> None:
@@ -304,10 +320,12 @@ APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.ConnectionRemoved: _connection_removed,
     e.ThresholdReached: _threshold_reached,
     e.CapBreached: _cap_breached,
+    e.BreachJudged: _breach_judged,
     e.CapCleared: _cap_cleared,
     e.KeyHeld: _key_held,
     e.KeyReleased: _key_released,
     e.KeyStateChanged: _key_state_changed,
+    e.KeyLeaking: _key_leaking,
     e.CommandConfirmed: _command_confirmed,
     e.UsageCorrected: _usage_corrected,
     e.LabelsSet: _labels_set,

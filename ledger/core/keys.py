@@ -29,9 +29,10 @@ class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One autonomous behaviour (S1).
 
     Attributes:
-      state: what we want it to be; `revision` counts the changes of that, `changed_us` is the last one's time.
+      state: what we want it to be; `revision` counts the changes of that, `changed_us` when it last became so.
       held: why a person holds it paused, else None.
       by: who registered it; None when its own usage did (S3).
+      leaking: it went on spending after its gateway had confirmed that it is stopped (K6), and has not changed since.
       alias_of: the older key whose credential this self-registered key turned out to be.
       seq: the entry that last set what a person can set.
     """
@@ -43,6 +44,7 @@ class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     changed_us: int = 0
     held: str | None = None
     by: str | None = None
+    leaking: bool = False
     alias_of: str | None = None
     deleted: bool = False
     seq: int = 0
@@ -79,8 +81,9 @@ def may_become(state: State, wanted: State) -> bool:
     return wanted in MOVES[state]
 
 
-def wanted(key: Key, stopped: bool) -> State:
-    """What a key should be: revoked stays; paused while a cap stops it or a person holds it; else active (K1)."""
-    if key.state is State.REVOKED:
+def wanted(key: Key, stopped: bool, ended: bool = False) -> State:
+    """What a key should be: revoked stays, or becomes so where a cap ends it without asking (K4); paused while a cap stops it
+    or a person holds it; else active (K1)."""
+    if ended or key.state is State.REVOKED:
         return State.REVOKED
     return State.PAUSED if stopped or key.held is not None else State.ACTIVE

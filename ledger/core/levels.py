@@ -9,9 +9,9 @@ from typing import Any
 
 from . import entries as e
 from .books import ORG, Books, Said
-from .caps import Action, Cap, Enforce, Kind, Resume, Sum, counted, level, thresholds_reached
+from .caps import Action, Breach, Cap, Enforce, Kind, Resume, Sum, Waits, counted, level, thresholds_reached
 from .keys import Key, State, may_become, wanted
-from .window import Window, window_at
+from .window import MINUTE_US, Window, window_at
 
 Emit = Callable[..., Any]
 
@@ -59,6 +59,24 @@ def _clear(books: Books, cap: Cap, now_us: int, emit: Emit, turned: dict[str, No
         elif not level(cap.rule, kind, books.used(cap.scope, window.period, window.start)):
             raised = kind is Kind.SPEND and cap.rule.limit > breach.limit
             clear(books, breach.cap_id, kind, "limit_raised" if raised else "spend_corrected", emit, turned)
+        elif _unasked(books, cap, kind, breach):
+            clear(books, breach.cap_id, kind, "cap_changed", emit, turned)
+
+
+def _unasked(books: Books, cap: Cap, kind: Kind, breach: Breach) -> bool:
+    """Whether the cap revokes by now, and nobody was asked when the breach opened: it opens anew, and asks (K4)."""
+    asks = action_of(cap, kind) is Action.REVOKE and cap.rule.approval and enforced(books, cap) is Enforce.ON
+    return asks and breach.waits is Waits.NOTHING
+
+
+def _waits(books: Books, cap: Cap, kind: Kind, now_us: int) -> Waits:
+    """What of a breach that opens now waits for a person (K4)."""
+    action = action_of(cap, kind)
+    if action is Action.ALERT or enforced(books, cap) is Enforce.OBSERVE:
+        return Waits.NOTHING
+    if not books.brake or (len(books.stops) >= books.brake and books.stops[-books.brake] > now_us - MINUTE_US):
+        return Waits.ALL
+    return Waits.REVOKE if action is Action.REVOKE and cap.rule.approval else Waits.NOTHING
 
 
 def sweep(books: Books, emit: Emit) -> dict[str, None]:
@@ -81,6 +99,7 @@ def clear(books: Books, cap_id: str, kind: Kind, reason: str, emit: Emit, turned
         and cap.rule.resume is Resume.MANUAL
         and enforced(books, cap) is Enforce.ON
         and action_of(cap, kind) is not Action.ALERT
+        and breach.acts
     )
     emit(
         e.CapCleared, cap_id=cap_id, ordinal=breach.ordinal, kind=kind, scope=breach.scope, enforce=breach.enforce,
@@ -103,7 +122,15 @@ def _open(books: Books, cap: Cap, now_us: int, entry: int | None, emit: Emit, tu
         if (cap.cap_id, kind) not in books.breaches and level(cap.rule, kind, used):
             ordinal = books.ordinals.get(cap.cap_id, 0) + 1
             action = action_of(cap, kind)
-            emit(e.CapBreached, ordinal=ordinal, kind=kind, unpriced=used.unpriced, action=action, **about)
+            emit(
+                e.CapBreached,
+                ordinal=ordinal,
+                kind=kind,
+                unpriced=used.unpriced,
+                action=action,
+                waits=_waits(books, cap, kind, now_us),
+                **about,
+            )
             turned.update(dict.fromkeys(books.keys_under(cap.scope)))
 
 
@@ -126,10 +153,17 @@ def reasons(books: Books, key: Key) -> tuple[str, ...]:
 
 def _stops(books: Books, cap: Cap, key: Key) -> Iterable[str]:
     pausing = [kind for kind in Kind if action_of(cap, kind) is not Action.ALERT]
-    if any((cap.cap_id, kind) in books.breaches for kind in pausing):
+    breaches = (books.breaches.get((cap.cap_id, kind)) for kind in pausing)
+    if any(breach is not None and breach.acts for breach in breaches):
         yield f"cap:{cap.cap_id}"
     elif pausing and cap.rule.resume is Resume.MANUAL and key.key_id in books.waits.get(cap.cap_id, ()):
         yield f"wait:{cap.cap_id}"
+
+
+def _ends(books: Books, cap: Cap) -> bool:
+    """Whether a cap revokes the keys it stops without asking anybody (K4)."""
+    breach = books.breaches.get((cap.cap_id, Kind.SPEND)) if cap.rule.action is Action.REVOKE and not cap.rule.approval else None
+    return breach is not None and breach.acts and enforced(books, cap) is Enforce.ON
 
 
 def want(books: Books, keys: Iterable[str], emit: Emit) -> None:
@@ -137,7 +171,7 @@ def want(books: Books, keys: Iterable[str], emit: Emit) -> None:
     for key_id in sorted(keys):
         key = books.keys[key_id]
         why = reasons(books, key)
-        state = wanted(key, bool(why))
+        state = wanted(key, bool(why), any(_ends(books, cap) for cap in books.caps_above(key)))
         if state is not key.state and may_become(key.state, state):
             turn(books, key, state, why, emit)
 
@@ -148,6 +182,17 @@ def turn(books: Books, key: Key, state: State, why: tuple[str, ...], emit: Emit,
         e.KeyStateChanged, key=key.key_id, workspace=key.workspace, state=state, revision=key.revision + 1, reasons=why,
         credentials=books.credentials_of(key.key_id), by=by,
     )  # fmt: skip
+
+
+def stopped_us(books: Books, key: Key, name: str) -> int | None:
+    """When a gateway confirmed that a key is stopped: under the name that a call came with, else under any (K6). None while
+    the newest revision is not confirmed, or nothing is to be stopped."""
+    if key.state is State.ACTIVE:
+        return None
+    places = [(key.key_id, credential, way) for credential in books.credentials_of(key.key_id) for way in ("", *books.connections)]
+    said = [books.confirmations[place] for place in places if place in books.confirmations]
+    done = [word for word in said if word.revision == key.revision and word.state in (key.state, State.REVOKED)]
+    return max((word.confirmed_us for word in [word for word in done if word.credential == name] or done), default=None)
 
 
 def would_move(books: Books, cap: Cap, window: Window, delta: Sum) -> bool:

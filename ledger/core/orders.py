@@ -13,6 +13,7 @@ from . import levels, policies
 from .answers import Answer, done, missing, open_org, outdated, resettle
 from .batch import RECORDED, Batch
 from .books import ORG, Books
+from .caps import Action, Enforce, Verdict, Waits
 from .commands import Reason, Reject, Result, Status
 from .keys import UNASSIGNED, Key, State, may_become
 from .labels import changes, standing
@@ -30,12 +31,12 @@ def set_org(batch: Batch, command: c.SetOrg) -> Answer:
         return Reject(reason=Reason.MALFORMED, detail=f"time_zone: {command.time_zone!r} is not in the tz database")
     if stale := outdated(command.version, books.org_seq):
         return stale
-    wish = {"time_zone": command.time_zone, "enforce": command.enforce, "by": command.by}
+    wish = {"time_zone": command.time_zone, "enforce": command.enforce, "brake": command.brake, "by": command.by}
     start = len(batch.entries)
     if not books.seq:
         batch.emit(e.OrgOpened, **wish)
-    elif (books.zone, books.enforce) != (command.time_zone, command.enforce):
-        was = {"was_time_zone": books.zone, "was_enforce": books.enforce}
+    elif (books.zone, books.enforce, books.brake) != (command.time_zone, command.enforce, command.brake):
+        was = {"was_time_zone": books.zone, "was_enforce": books.enforce, "was_brake": books.brake}
         batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
         resettle(batch, _capped(books))
     _set_labels(batch, ORG, command)
@@ -183,6 +184,32 @@ def turn_key(batch: Batch, command: c.TurnKey) -> Answer:
     return done(seq)
 
 
+def judge_breach(batch: Batch, command: c.JudgeBreach) -> Answer:
+    """A person's word on what a breach waits with (K4): approved, its action is taken; rejected, it is not."""
+    books, name = batch.books, f"{command.cap}/{command.ordinal}"
+    breach = next((b for b in books.breaches.values() if (b.cap_id, b.ordinal) == (command.cap, command.ordinal)), None)
+    if breach is None:
+        return missing("open breach", name)
+    if breach.waits is Waits.NOTHING:
+        return Reject(reason=Reason.CONFLICT, detail=f"breach {name} waits for nobody")
+    if breach.verdict is not None:
+        same = breach.verdict is command.verdict
+        return RECORDED if same else Reject(reason=Reason.CONFLICT, detail=f"{breach.judged_by} has {breach.verdict} it already")
+    seq = batch.emit(
+        e.BreachJudged, cap_id=command.cap, ordinal=command.ordinal, kind=breach.kind, verdict=command.verdict, by=command.by,
+        why=command.why,
+    )  # fmt: skip
+    under = books.keys_under(breach.scope)
+    cap = books.cap(command.cap)
+    ends = cap is not None and levels.action_of(cap, breach.kind) is Action.REVOKE and levels.enforced(books, cap) is Enforce.ON
+    if ends and command.verdict is Verdict.APPROVED:
+        for key in [books.keys[key_id] for key_id in under]:
+            if may_become(key.state, State.REVOKED):
+                levels.turn(books, key, State.REVOKED, (f"approved:{command.by}: {command.why}",), batch.emit, by=command.by)
+    levels.want(books, under, batch.emit)
+    return done(seq)
+
+
 def confirm_command(batch: Batch, command: c.ConfirmCommand) -> Answer:
     """A gateway's answer to a key command becomes an entry (J1); said twice, it changes nothing."""
     books = batch.books
@@ -239,6 +266,7 @@ CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
     c.SetConnection: policies.set_connection,
     c.RemoveConnection: policies.remove_connection,
     c.TurnKey: turn_key,
+    c.JudgeBreach: judge_breach,
     c.ConfirmCommand: confirm_command,
     c.CorrectUsage: correct_usage,
 }

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
 HOUR_US = 3600 * SECOND_US
 _ORDINAL_1970 = date(1970, 1, 1).toordinal()
 _FIRST_DAY, _LAST_DAY = date.min.toordinal() - _ORDINAL_1970, date.max.toordinal() - _ORDINAL_1970

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
-from ..core.caps import Breach, Cap, Guardrail, Rule, Sum
+from ..core.caps import BRAKE, Action, Breach, Cap, Enforce, Guardrail, Rule, Sum
 from ..core.connections import Connection
 from ..core.keys import Confirmation, Key, Workspace
 from ..core.labels import amended
-from ..core.window import Period, next_first_day
+from ..core.window import MINUTE_US, Period, next_first_day
 from . import tables as t
 from .dialect import chunks, insert_new
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
-_RULE = [str(column.name) for column in t.caps.columns][3:11]
+_RULE = [str(column.name) for column in t.caps.columns][3:12]
 _decode_said = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 
@@ -33,7 +33,7 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
         found.update((row.org, (row.org_id, row.seq)) for row in rows)
     new = [org for org in orgs if org not in found] if open_new else []
     if new:
-        blank = {"seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on"}
+        blank = {"seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on", "brake": BRAKE}
         await insert_new(connection, t.orgs, [{"org": org, **blank} for org in new])
         found.update(await heads(connection, new, open_new=False))
     return found
@@ -52,6 +52,7 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
             books.seq, books.recorded_us, books.latest_us = row.seq, row.recorded_us, row.latest_us
             books.latest_day = row.latest_day
             books.org_seq, books.zone, books.enforce = row.org_seq, row.zone, type(books.enforce)(row.enforce)
+            books.brake = row.brake
         for table, read in _READERS.items():
             query = select(table).where(table.c.org_id.in_(part))
             if table is t.breaches:
@@ -60,6 +61,8 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
                 query = query.where(only[table])
             for row in await connection.execute(query.order_by(*table.primary_key.columns)):
                 read(shelf[row.org_id], row)
+        for org_id, at_us in await connection.execute(_stops(part)):
+            shelf[org_id].stops.append(at_us)
         last = func.max(t.breaches.c.ordinal)
         query = select(t.breaches.c.org_id, t.breaches.c.cap_id, last).where(t.breaches.c.org_id.in_(part))
         for org_id, cap_id, ordinal in await connection.execute(query.group_by(t.breaches.c.org_id, t.breaches.c.cap_id)):
@@ -69,6 +72,14 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
     return {books.org: books for books in shelf.values()}
 
 
+def _stops(orgs: list[int]) -> Select[int, int]:
+    """When breaches that stop keys opened, in the last minute of each org's own time (K4)."""
+    b, o = t.breaches.c, t.orgs.c
+    query = select(b.org_id, b.opened_us).join(t.orgs, o.org_id == b.org_id)
+    query = query.where(b.org_id.in_(orgs), b.opened_us > o.recorded_us - MINUTE_US)
+    return query.where(b.enforce == Enforce.ON, b.action != Action.ALERT).order_by(b.org_id, b.opened_us)
+
+
 def _values(row: Any) -> dict[str, Any]:
     return {str(name): value for name, value in row._mapping.items() if name != "org_id"}
 
@@ -76,7 +87,7 @@ def _values(row: Any) -> dict[str, Any]:
 def _rule(row: Any) -> Rule:
     values = {name: getattr(row, name) for name in _RULE} | {"thresholds": msgspec.json.decode(row.thresholds)}
     values["limit"] = values.pop("limit_nanos")
-    return msgspec.convert(values | {"include_byok": bool(row.include_byok)}, Rule)
+    return msgspec.convert(values | {"include_byok": bool(row.include_byok), "approval": bool(row.approval)}, Rule)
 
 
 def _read_workspace(books: Books, row: Any) -> None:
@@ -85,7 +96,7 @@ def _read_workspace(books: Books, row: Any) -> None:
 
 def _read_key(books: Books, row: Any) -> None:
     values = _values(row)
-    books.put_key(msgspec.convert(values | {"deleted": bool(row.deleted)}, Key))
+    books.put_key(msgspec.convert(values | {"deleted": bool(row.deleted), "leaking": bool(row.leaking)}, Key))
 
 
 def _read_credential(books: Books, row: Any) -> None:

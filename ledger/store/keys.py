@@ -33,7 +33,7 @@ def key_json(books: Books, key: Key, under_way: bool) -> Json:
     return {
         "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
         "confirmed": said[0].state if done else None, "revision": key.revision, "changed_at": moment_text(key.changed_us),
-        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "alias_of": key.alias_of,
+        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "leaking": key.leaking, "alias_of": key.alias_of,
         "registered_by": key.by, "deleted": key.deleted, "labels": labels_json(books, f"key:{key.key_id}"), "version": key.seq,
     }  # fmt: skip
 
@@ -55,7 +55,7 @@ async def command(connection: AsyncConnection, head: Head, name: str) -> Json | 
     where, _, credential = name.partition(":")
     revision, _, way = where.partition("@")
     c = t.commands.c
-    if not revision.isdigit() or len(revision) > 18:
+    if not revision.isdecimal() or len(revision) > 18:
         return None
     mine = and_(c.org_id == head.org_id, c.credential == credential, c.connection == way, c.revision == int(revision))
     row = (await connection.execute(select(t.commands).where(mine))).one_or_none()

@@ -20,7 +20,7 @@ from . import tables as t
 
 Progress = Callable[[int], None]
 _STATE = (
-    "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "workspaces", "keys", "credentials",
+    "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "brake", "workspaces", "keys", "credentials",
     "confirmations", "caps", "guardrails", "connections", "breaches", "ordinals", "spoken", "waits", "labels",
 )  # fmt: skip
 

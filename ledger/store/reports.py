@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
 from ..core.books import ORG, Books, SumKey
-from ..core.caps import Breach, Cap, Guardrail, Rule, Sum, counted
+from ..core.caps import Breach, Cap, Enforce, Guardrail, Rule, Sum, Waits, counted
 from ..core.connections import Connection
 from ..core.labels import History, amended, as_of
 from ..core.money import usd_text
@@ -35,12 +35,13 @@ class Head(NamedTuple):
     org_seq: int
     zone: str
     enforce: str
+    brake: int
 
 
 async def head(connection: AsyncConnection, org: str) -> Head | None:
     """An org, if anything was ever booked for it."""
     c = t.orgs.c
-    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce).where(c.org == org, c.seq > 0)
+    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce, c.brake).where(c.org == org, c.seq > 0)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else Head(*row)
 
@@ -48,13 +49,16 @@ async def head(connection: AsyncConnection, org: str) -> Head | None:
 async def orgs(connection: AsyncConnection, after: str = "", limit: int = 100) -> list[Head]:
     """Orgs by name."""
     c = t.orgs.c
-    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce).where(c.seq > 0, c.org > after)
+    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce, c.brake).where(c.seq > 0, c.org > after)
     return [Head(*row) for row in await connection.execute(query.order_by(c.org).limit(limit))]
 
 
 def org_json(head: Head) -> Json:
     """An org as the API shows it."""
-    return {"org": head.org, "time_zone": head.zone, "enforce": head.enforce, "seq": head.seq, "recorded_at": moment_text(head.recorded_us)}
+    return {
+        "org": head.org, "time_zone": head.zone, "enforce": head.enforce, "brake": head.brake, "seq": head.seq,
+        "recorded_at": moment_text(head.recorded_us),
+    }  # fmt: skip
 
 
 async def page(connection: AsyncConnection, head: Head, table: Table, column: str, after: str, limit: int, *where: Any) -> list[str]:
@@ -92,6 +96,7 @@ def rule_json(rule: Rule) -> Json:
     return {
         "period": rule.period, "limit_usd": usd_text(rule.limit), "action": rule.action, "thresholds": list(rule.thresholds),
         "include_byok": rule.include_byok, "on_unpriced": rule.on_unpriced, "resume": rule.resume, "enforce": rule.enforce,
+        "approval": rule.approval,
     }  # fmt: skip
 
 
@@ -204,16 +209,20 @@ def breach_json(breach: Breach) -> Json:
         "cap": breach.cap_id, "ordinal": breach.ordinal, "kind": breach.kind, "scope": breach.scope, "period": breach.period,
         "start": moment_text(breach.start_us), "end": moment_text(breach.end_us), "limit_usd": usd_text(breach.limit),
         "spent_usd": usd_text(breach.spent), "over_usd": usd_text(max(0, breach.spent - breach.limit)), "unpriced": breach.unpriced,
-        "action": breach.action, "enforce": breach.enforce, "entry": breach.entry, "opened_at": moment_text(breach.opened_us),
+        "action": breach.action, "enforce": breach.enforce, "entry": breach.entry,
+        "waits": breach.waits, "verdict": breach.verdict, "judged_by": breach.judged_by, "opened_at": moment_text(breach.opened_us),
         "closed_at": None if breach.closed_us is None else moment_text(breach.closed_us), "reason": breach.reason,
     }  # fmt: skip
 
 
 async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int, str, int] | None = None, limit: int = 100,
-                   open_only: bool = False, cap: str | None = None, scopes: Sequence[str] | None = None) -> list[Json]:  # fmt: skip
-    """Breaches, newest first."""
+                   open_only: bool = False, waiting: bool = False, cap: str | None = None,
+                   scopes: Sequence[str] | None = None) -> list[Json]:  # fmt: skip
+    """Breaches, newest first; `waiting`: those that wait for a person (K4)."""
     b = t.breaches.c
     query = select(t.breaches).where(b.org_id == head.org_id)
+    if waiting:
+        query = query.where(b.closed_us.is_(None), b.waits != Waits.NOTHING, b.verdict.is_(None), b.enforce == Enforce.ON)
     if open_only:
         query = query.where(b.closed_us.is_(None))
     if cap is not None:

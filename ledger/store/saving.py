@@ -28,7 +28,7 @@ def due_us(books: Books, now_us: int) -> int | None:
 def _rule_values(rule: Rule) -> tuple[Any, ...]:
     thresholds = msgspec.json.encode(rule.thresholds).decode()
     return (str(rule.period), rule.limit, str(rule.action), thresholds, rule.include_byok, str(rule.on_unpriced),
-            str(rule.resume), str(rule.enforce))  # fmt: skip
+            str(rule.resume), str(rule.enforce), rule.approval)  # fmt: skip
 
 
 def _cap_values(books: Books, cap_id: str) -> tuple[Any, ...] | None:
@@ -56,12 +56,13 @@ def _connection_values(books: Books, connection_id: str) -> tuple[Any, ...] | No
 def _breach_values(books: Books, at: tuple[str, int]) -> tuple[Any, ...]:
     b = books.history[at]
     return (b.cap_id, b.ordinal, str(b.kind), b.scope, str(b.period), b.start_us, b.end_us, b.limit, b.spent, b.unpriced,
-            str(b.action), str(b.enforce), b.entry, b.opened_us, b.closed_us, b.reason)  # fmt: skip
+            str(b.action), str(b.enforce), b.entry, str(b.waits), b.opened_us, b.verdict and str(b.verdict), b.judged_by,
+            b.closed_us, b.reason)  # fmt: skip
 
 
 def _key_values(books: Books, key_id: str) -> tuple[Any, ...]:
     k = books.keys[key_id]
-    return (k.key_id, k.workspace, str(k.state), k.revision, k.changed_us, k.held, k.by, k.alias_of, k.deleted, k.seq)
+    return (k.key_id, k.workspace, str(k.state), k.revision, k.changed_us, k.held, k.by, k.leaking, k.alias_of, k.deleted, k.seq)
 
 
 def _confirmation_values(books: Books, at: tuple[str, str, str]) -> tuple[Any, ...]:
@@ -142,13 +143,13 @@ def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
         rows.sort(key=lambda row: row[:width])
     heads = [
         (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.org_seq, books.zone, str(books.enforce),
-         due_us(books, now_us))
+         books.brake, due_us(books, now_us))
         for org_id, books in sorted(shelf, key=lambda pair: pair[0])
     ]  # fmt: skip
     return Changes(written, removed, heads)
 
 
-_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "due_us")
+_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "brake", "due_us")
 
 
 async def write(connection: AsyncConnection, changed: Changes) -> None:

@@ -53,7 +53,7 @@ def _flag(name: str) -> Column[object]:
 def _rule() -> tuple[Column[object], ...]:
     return (
         _text("period"), _big("limit_nanos"), _text("action"), _text("thresholds"), _flag("include_byok"),
-        _text("on_unpriced"), _text("resume"), _text("enforce"),
+        _text("on_unpriced"), _text("resume"), _text("enforce"), _flag("approval"),
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ orgs = _table(
     Column("org_id", Big, Identity(), primary_key=True),
     Column("org", Text, nullable=False, unique=True),
     _big("seq"), _big("recorded_us"), _big("latest_us"), _big("latest_day"), _big("org_seq"), _text("zone"), _text("enforce"),
-    _big("due_us", null=True),
+    _big("brake"), _big("due_us", null=True),
     key=("org_id",),
     indexes=(Index(None, "due_us"),),
 )  # fmt: skip
@@ -106,7 +106,7 @@ workspaces = _table("workspaces", _big("org_id"), _text("workspace_id"), _flag("
 keys = _table(
     "keys",
     _big("org_id"), _text("key_id"), _text("workspace"), _text("state"), _big("revision"), _big("changed_us"),
-    _text("held", null=True), _text("by", null=True), _text("alias_of", null=True), _flag("deleted"), _big("seq"),
+    _text("held", null=True), _text("by", null=True), _flag("leaking"), _text("alias_of", null=True), _flag("deleted"), _big("seq"),
     key=("org_id", "key_id"),
 )  # fmt: skip
 
@@ -139,7 +139,8 @@ breaches = _table(
     "breaches",
     _big("org_id"), _text("cap_id"), _big("ordinal"), _text("kind"), _text("scope"), _text("period"), _big("start_us"),
     _big("end_us"), _big("limit_nanos"), _big("spent"), _big("unpriced"), _text("action"), _text("enforce"),
-    _big("entry", null=True), _big("opened_us"), _big("closed_us", null=True), _text("reason", null=True),
+    _big("entry", null=True), _text("waits"), _big("opened_us"), _text("verdict", null=True), _text("judged_by", null=True),
+    _big("closed_us", null=True), _text("reason", null=True),
     key=("org_id", "cap_id", "ordinal"),
 )  # fmt: skip
 

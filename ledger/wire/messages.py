@@ -36,6 +36,12 @@ def messages_of(org: str, entry: e.Entry) -> list[Message]:
         kind = {e.CapBreached: "breached", e.CapCleared: "cleared", e.ThresholdReached: "threshold"}[type(entry)]
         payload = _event(org, entry, f"ledger.cap.{kind}.v1", entry.scope, cap_data(entry))
         return [Message(entry.seq, BREACHES, org, payload)]
+    if isinstance(entry, e.KeyLeaking):
+        data = {
+            "key": entry.key, "credential": entry.credential, "revision": entry.revision, "entry": entry.entry,
+            "started": moment_text(entry.started_us), "confirmed": moment_text(entry.confirmed_us),
+        }  # fmt: skip
+        return [Message(entry.seq, BREACHES, org, _event(org, entry, "ledger.key.leaking.v1", f"key:{entry.key}", data))]
     return []
 
 
@@ -58,8 +64,10 @@ def cap_data(entry: e.CapBreached | e.CapCleared | e.ThresholdReached) -> dict[s
     }  # fmt: skip
     if isinstance(entry, e.ThresholdReached):
         return data | {"percent": entry.percent}
-    over = usd_text(max(entry.spent - entry.limit, 0))
-    return data | {"ordinal": entry.ordinal, "kind": entry.kind, "over_usd": over, "action": entry.action, "unpriced": entry.unpriced}
+    return data | {
+        "ordinal": entry.ordinal, "kind": entry.kind, "over_usd": usd_text(max(entry.spent - entry.limit, 0)),
+        "action": entry.action, "unpriced": entry.unpriced, "waits": entry.waits,
+    }  # fmt: skip
 
 
 def _key_messages(org: str, entry: e.KeyStateChanged) -> list[Message]:

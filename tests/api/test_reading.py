@@ -82,6 +82,7 @@ async def test_a_breach_says_what_crossed_what_by_how_much_and_what_was_done(api
         "cap": "day-cap", "ordinal": 1, "kind": "spend", "scope": "key:crawler", "period": "day", "start": "2026-03-08T00:00:00Z",
         "end": "2026-03-09T00:00:00Z", "limit_usd": "10.00", "spent_usd": "10.20", "over_usd": "0.20", "unpriced": 0, "action": "pause",
         "enforce": "on", "entry": entry, "opened_at": "2026-03-08T09:00:00Z", "closed_at": None, "reason": None,
+        "waits": "nothing", "verdict": None, "judged_by": None,
     }  # fmt: skip
     (crossed,) = (await api.get("/v1/orgs/acme/entries", after=entry - 1, limit=1))["entries"]
     assert (crossed["seq"], crossed["id"]) == (entry, "b")

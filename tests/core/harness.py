@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ledger.core import entries as e
 from ledger.core.batch import Found
 from ledger.core.books import Books, SumKey
-from ledger.core.caps import Action, Cap, Enforce, Kind, Resume, Sum, level, total
+from ledger.core.caps import Action, Cap, Enforce, Kind, Resume, Sum, Verdict, Waits, level, total
 from ledger.core.commands import Command, ConfirmCommand, CorrectUsage, RecordUsage, Result
 from ledger.core.execute import execute
 from ledger.core.fold import fold
@@ -157,18 +157,41 @@ def stops(books: Books, cap: Cap, key: Key) -> bool:
 
 def state_by_journal(books: Books, journal: Sequence[e.Entry], key: Key, now_us: int) -> State:
     """What a key must be now (K1)."""
-    turned = [entry.state for entry in journal if isinstance(entry, e.KeyStateChanged) and entry.key == key.key_id and entry.by]
-    if State.REVOKED in turned:
+    turned = [entry for entry in journal if isinstance(entry, e.KeyStateChanged) and entry.key == key.key_id]
+    ended = [entry for entry in turned if entry.state is State.REVOKED]
+    if ended:
+        assert ended[0].by or any(reason.startswith("cap:") for reason in ended[0].reasons), "K4: nobody and nothing revoked it"
+        return State.REVOKED
+    if any(ends(books, cap, kind, key, journal) for (_, kind), cap in open_by_journal(books, journal, now_us).items()):
         return State.REVOKED
     holds = [entry for entry in journal if isinstance(entry, e.KeyHeld | e.KeyReleased) and entry.key == key.key_id]
     if holds and isinstance(holds[-1], e.KeyHeld):
         return State.PAUSED
     for (_, kind), cap in open_by_journal(books, journal, now_us).items():
         action = cap.rule.action if kind is Kind.SPEND else cap.rule.on_unpriced
-        if stops(books, cap, key) and action is not Action.ALERT:
+        if stops(books, cap, key) and action is not Action.ALERT and acts(journal, cap, kind):
             return State.PAUSED
     waiting = [cap for cap in standing_caps(books) if key.key_id in books.waits.get(cap.cap_id, ()) and waits_for_people(cap)]
     return State.PAUSED if any(stops(books, cap, key) for cap in waiting) else State.ACTIVE
+
+
+def acts(journal: Sequence[e.Entry], cap: Cap, kind: Kind) -> bool:
+    """Whether the open breach of a cap stops keys: the brake does not hold it, or a person approved it (K4)."""
+    opened = next(
+        entry for entry in reversed(journal) if isinstance(entry, e.CapBreached) and (entry.cap_id, entry.kind) == (cap.cap_id, kind)
+    )
+    words = [
+        entry.verdict
+        for entry in journal
+        if isinstance(entry, e.BreachJudged) and (entry.cap_id, entry.ordinal) == (cap.cap_id, opened.ordinal)
+    ]
+    return opened.waits is not Waits.ALL or words == [Verdict.APPROVED]
+
+
+def ends(books: Books, cap: Cap, kind: Kind, key: Key, journal: Sequence[e.Entry]) -> bool:
+    """Whether a cap in breach revokes a key without asking (K4)."""
+    asks = kind is not Kind.SPEND or cap.rule.action is not Action.REVOKE or cap.rule.approval
+    return not asks and stops(books, cap, key) and acts(journal, cap, kind)
 
 
 def waits_for_people(cap: Cap) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ledger.core import commands as c
 from ledger.core import entries as e
-from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule
+from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Verdict
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import Nanos, usd_text
@@ -36,6 +36,7 @@ rules = st.builds(
     on_unpriced=st.sampled_from((Action.ALERT, Action.PAUSE)),
     resume=st.sampled_from(Resume),
     enforce=st.sampled_from((Enforce.ON, Enforce.ON, Enforce.ON, Enforce.OBSERVE)),
+    approval=st.booleans(),
 )
 rails = st.builds(
     Guardrail,
@@ -66,7 +67,10 @@ order = st.one_of(
     st.tuples(st.just("uncap"), st.sampled_from(("c1", "c2", "c3"))),
     st.tuples(st.just("rail"), rails),
     st.tuples(st.just("unrail"), st.sampled_from(("g1", "g2"))),
-    st.tuples(st.just("org"), st.tuples(st.sampled_from(ZONES), st.sampled_from((Enforce.ON, Enforce.ON, Enforce.OBSERVE)))),
+    st.tuples(
+        st.just("org"),
+        st.tuples(st.sampled_from(ZONES), st.sampled_from((Enforce.ON, Enforce.ON, Enforce.OBSERVE)), st.sampled_from((20, 1, 2, 0))),
+    ),
     st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES)),
     st.tuples(
         st.just("label"),
@@ -83,6 +87,7 @@ order = st.one_of(
     ),
     st.tuples(st.just("forget"), names),
     st.tuples(st.just("turn"), st.tuples(names, st.sampled_from((State.ACTIVE, State.PAUSED, State.PAUSED, State.REVOKED)))),
+    st.tuples(st.just("judge"), st.tuples(st.integers(0, 9), st.sampled_from(Verdict))),
     st.tuples(st.just("confirm"), st.tuples(names, st.integers(0, 4), st.sampled_from(State))),
     st.tuples(st.just("connect"), st.tuples(st.sampled_from(("or", "proxy")), st.sampled_from(Gateway), st.booleans())),
     st.tuples(st.just("disconnect"), st.sampled_from(("or", "proxy"))),
@@ -117,6 +122,9 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     """The command that an action is at this point of the journal; none for a pulse."""
     org, by = ledger.books.org, "will"
     match word, what:
+        case "judge", (index, verdict) if ledger.books.breaches:
+            breach = list(ledger.books.breaches.values())[index % len(ledger.books.breaches)]
+            return [c.JudgeBreach(org=org, by=by, cap=breach.cap_id, ordinal=breach.ordinal, verdict=verdict, why="so")]
         case (("repeat" | "correct"), _):
             return again(word, what, n, ledger)
         case (("connect" | "disconnect" | "rail" | "unrail" | "label"), _):
@@ -127,8 +135,8 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
             return [c.SetCap(org=org, by=by, cap=cap, scope=scope, rule=rule)]
         case "uncap", cap:
             return [c.RemoveCap(org=org, by=by, cap=cap)]
-        case "org", (zone, enforce):
-            return [c.SetOrg(org=org, by=by, time_zone=zone, enforce=enforce)]
+        case "org", (zone, enforce, brake):
+            return [c.SetOrg(org=org, by=by, time_zone=zone, enforce=enforce, brake=brake)]
         case "workspace", name:
             return [c.SetWorkspace(org=org, by=by, workspace=name)]
         case "close", name:

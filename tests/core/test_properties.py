@@ -6,11 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.core import entries as e
+from ledger.core.caps import BRAKE, Action, Enforce, Waits
 from ledger.core.commands import Command, CorrectUsage, RecordUsage, Status
 from ledger.core.window import Period, window_at
 
 from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_same_books, rows_of
-from .histories import Told, histories, tell, without_zones
+from .histories import MINUTE, Told, histories, tell, without_zones
 from .partial import play_both
 
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -129,6 +130,23 @@ def test_ordinals_go_on_and_revisions_go_up(actions: list) -> None:
             revisions.setdefault(entry.key, []).append(entry.revision)
     assert all(seen == list(range(1, len(seen) + 1)) for seen in ordinals.values())
     assert all(seen == sorted(set(seen)) for seen in revisions.values())
+
+
+@many
+@given(histories)
+def test_no_more_breaches_stop_keys_within_a_minute_than_the_brake_lets(actions: list) -> None:
+    """K4: the rest wait, until a person says otherwise; nothing that only alerts or observes counts or waits."""
+    ledger = OrgLedger("acme")
+    tell(actions, ledger)
+    brake, times = BRAKE, list[int]()
+    for entry in ledger.journal:
+        if isinstance(entry, e.OrgOpened | e.OrgChanged):
+            brake = entry.brake
+        elif isinstance(entry, e.CapBreached):
+            stops = entry.enforce is Enforce.ON and entry.action is not Action.ALERT
+            recent = [at for at in times if at > entry.recorded_us - MINUTE]
+            assert (entry.waits is Waits.ALL) is (stops and len(recent) >= brake)
+            times += [entry.recorded_us] * stops
 
 
 @many

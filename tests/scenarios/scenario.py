@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from ledger.core import commands as c
 from ledger.core import entries as e
-from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Sum
+from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Sum, Verdict, Waits
 from ledger.core.keys import State
 from ledger.core.money import USD, parse_usd, usd_text
 from ledger.core.window import Period, day_number, micros, window_at
@@ -44,6 +44,8 @@ ORDERS = (
     "resume",
     "revoke",
     "confirm",
+    "approve",
+    "reject",
     "label",
 )
 
@@ -153,9 +155,9 @@ class Scenario:
 
     # Orders, one a verb: columns to a command.
 
-    def _org(self, org: str, zone: str = "UTC", enforce: str = "on") -> c.Command:
+    def _org(self, org: str, zone: str = "UTC", enforce: str = "on", brake: str = "brake=20") -> c.Command:
         self.org = org
-        return c.SetOrg(org=org, by="will", time_zone=zone, enforce=Enforce(enforce))
+        return c.SetOrg(org=org, by="will", time_zone=zone, enforce=Enforce(enforce), brake=int(brake.removeprefix("brake=")))
 
     def _workspace(self, workspace: str) -> c.Command:
         return c.SetWorkspace(org=self.org, by="will", workspace=workspace)
@@ -214,6 +216,16 @@ class Scenario:
     def _revoke(self, key: str) -> c.Command:
         return self._turn(key, State.REVOKED)
 
+    def _judge(self, breach: str, verdict: Verdict) -> c.Command:
+        cap, _, ordinal = breach.rpartition("/")
+        return c.JudgeBreach(org=self.org, by="will", cap=cap, ordinal=int(ordinal), verdict=verdict, why="said so")
+
+    def _approve(self, breach: str) -> c.Command:
+        return self._judge(breach, Verdict.APPROVED)
+
+    def _reject(self, breach: str) -> c.Command:
+        return self._judge(breach, Verdict.REJECTED)
+
     def _confirm(self, key: str, revision: str, state: str) -> c.Command:
         return c.ConfirmCommand(org=self.org, by="gateway", key=key, credential=key, revision=int(revision), state=State(state))
 
@@ -229,6 +241,8 @@ def rule(period: str, limit: str, action: str = "alert", *more: str) -> Rule:
             values["resume"] = Resume.MANUAL
         elif word == "observe":
             values["enforce"] = Enforce.OBSERVE
+        elif word == "unasked":
+            values["approval"] = False
         elif word == "byok":
             values["include_byok"] = True
         else:
@@ -236,16 +250,19 @@ def rule(period: str, limit: str, action: str = "alert", *more: str) -> Rule:
     return Rule(period=Period(period), limit=parse_usd(limit, most=10**9 * USD), action=Action(action), **values)
 
 
-TOLD = re.compile(r"(breach|clear|threshold|pause|resume|revoke) \S")
+TOLD = re.compile(r"(breach|clear|threshold|pause|resume|revoke|leaking) \S")
 _VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
 
 
 def told(entry: e.Entry) -> str | None:
     """An entry in a scenario's words; None for those that need no naming."""
     if isinstance(entry, e.CapBreached):
-        return f"breach {entry.cap_id}" + (" unpriced" if entry.kind == "unpriced" else "")
+        waits = {Waits.NOTHING: "", Waits.REVOKE: " asks to revoke", Waits.ALL: " held by the brake"}[entry.waits]
+        return f"breach {entry.cap_id}" + (" unpriced" if entry.kind == "unpriced" else "") + waits
     if isinstance(entry, e.CapCleared):
         return f"clear {entry.cap_id}"
+    if isinstance(entry, e.KeyLeaking):
+        return f"leaking {entry.key}"
     if isinstance(entry, e.ThresholdReached):
         return f"threshold {entry.cap_id} {entry.percent or 'unpriced'}"
     if isinstance(entry, e.KeyStateChanged):
