@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .agent import Agent
 from .core.connections import Connection
 from .gateways.gateway import Gateway
+from .keycheck import check_once
 from .loop import repeat
 from .pricing import Pricer
 from .pulse import pulse_once
@@ -14,6 +15,7 @@ from .relay import relay_once
 from .rollup import rollup_once
 from .service import Service
 
+KEYCHECK_IDLE_S = 600.0
 PRICING_IDLE_S = 5.0
 ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 
@@ -35,6 +37,7 @@ async def run(service: Service, open_gateway: Callable[[Connection], Gateway]) -
             group.create_task(repeat("relay", relay, service.news))
             group.create_task(repeat("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
             group.create_task(repeat("agent", agent.step, accepted))
+            group.create_task(repeat("keycheck", lambda: check_once(service, open_gateway), asyncio.Event(), KEYCHECK_IDLE_S))
             group.create_task(repeat("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
     finally:
         await agent.close()

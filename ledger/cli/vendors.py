@@ -14,6 +14,8 @@ from ..core.matching import Line, VendorKey, Verdict, new_id
 from ..core.money import usd_text
 from ..core.window import Period, date_of, day_number
 from ..gateways.gateway import GatewayRefused, GatewayUnavailable
+from ..gateways.outward import open_gateway
+from ..keycheck import check_org
 from ..store import reports
 from ..store.dialect import Database
 from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, person, run, serving, show, the_org
@@ -58,6 +60,31 @@ def sync(
         if refused:
             raise Wrong("; ".join(refused))
         return 0
+
+    if code := run(work):
+        raise typer.Exit(code)
+
+
+@keys.command("check")
+def check(
+    org: OrgOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show; exit code 2 if there are differences.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Compare what is wanted of keys with what is at their gateways, and have sent again what is ours to repair.
+
+    A serving ledger does so every ten minutes; it also carries out what this command sends again.
+    """
+
+    async def work() -> int:
+        async with serving() as service:
+            async with service.database.reader.connect() as connection:
+                head = await the_org(connection, org)
+            findings = await check_org(service, head, lambda way: open_gateway(way, os.environ), repair=not plan)
+        rows = [finding._asdict() | {"sent_again": finding.repair and not plan} for finding in findings]
+        show(rows, form, ("key", "credential", "connection", "wanted", "found", "repair", "sent_again"))
+        failed = [finding for finding in findings if not finding.key]
+        return 1 if failed else 2 if plan and findings else 0
 
     if code := run(work):
         raise typer.Exit(code)

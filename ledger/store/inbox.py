@@ -177,6 +177,39 @@ async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand,
     await connection.execute(update(commands).where(_at_place()).values(delivery=delivery, busy_us=None, **values), rows)
 
 
+class Place(NamedTuple):
+    """One command that is to be sent again."""
+
+    org_id: int
+    key: str
+    credential: str
+    connection: str
+    revision: int
+    state: str
+
+
+async def open_places(connection: AsyncConnection, org_id: int) -> set[tuple[str, str]]:
+    """(credential, connection) of an org's commands that are under way."""
+    rows = await connection.execute(select(c.credential, c.connection).where(c.org_id == org_id, c.delivery.in_(OPEN)))
+    return {(row[0], row[1]) for row in rows}
+
+
+async def send_again(connection: AsyncConnection, places: Sequence[Place], now_us: int) -> None:
+    """Opens commands anew, of the revision that they are of: confirmed ones that did not last, those given up, and those of a
+    connection that was not there before. One that was superseded meanwhile stays so."""
+    newest = select(func.max(c.revision)).where
+    for place in places:
+        mine = and_(c.org_id == place.org_id, c.credential == place.credential, c.connection == place.connection)
+        latest = await connection.scalar(newest(mine))
+        if latest == place.revision:
+            fresh = {"delivery": PENDING, "next_us": now_us, "confirmed_us": None, "error": None}
+            await connection.execute(update(commands).where(mine, c.revision == latest, ~c.delivery.in_(OPEN)).values(fresh))
+        elif latest is None or latest < place.revision:
+            row = (place.org_id, place.key, place.credential, place.connection, place.revision, str(place.state), "checked", PENDING, 0,
+                   now_us, now_us, None, None, None, None)  # fmt: skip
+            await upsert_rows(connection, commands, [row])
+
+
 async def confirm(connection: AsyncConnection, org_id: int, way: str, credential: str, revision: int, now_us: int) -> None:
     """Notes that a gateway which acts by itself has carried a command out."""
     query = update(commands).where(

@@ -1,0 +1,114 @@
+"""What is wanted of keys against what is at their gateways, and the repair of what is ours (K2, K3)."""
+
+import pytest
+
+from ledger.core.commands import SetConnection
+from ledger.core.connections import Connection, Gateway
+from ledger.core.keys import State
+from ledger.gateways.outward import open_gateway
+from ledger.keycheck import Finding, check_once, check_org
+from ledger.store.dialect import Database
+from tests.servers.gateway import HttpProtocol, Key
+from tests.servers.vendor import Fault, serving
+from tests.test_agent import Stage, stage
+
+__all__ = ["stage"]
+
+
+async def check(stage: Stage, *, repair: bool = True) -> list[Finding]:
+    async with stage.service.database.reader.connect() as connection:
+        head = await stage.head(connection)
+    return await check_org(stage.service, head, lambda way: open_gateway(way, stage.environ), repair=repair)
+
+
+async def test_where_nothing_differs_nothing_is_found_and_keys_that_were_never_commanded_are_not_asked_about(stage: Stage) -> None:
+    assert await check(stage) == []
+    assert stage.vendor.log == []
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert await check(stage) == []
+
+
+async def test_a_key_that_somebody_let_go_is_stopped_again(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.api.turn("k", "active")
+    assert await check(stage, repair=False) == [Finding("k", "k", "gateway", 1, State.PAUSED, "active", True)]
+    await stage.run()
+    assert stage.api.keys["k"].state == "active", "it was only shown"
+    await check(stage)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.api.keys["k"].state == "active"
+
+
+async def test_a_persons_pause_is_shown_and_left(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    stage.api.turn("k", "paused")
+    (finding,) = await check(stage)
+    assert (finding.found, finding.repair) == ("paused", False)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+
+
+async def test_what_was_given_up_for_a_refused_token_is_sent_again_once_the_token_is_right(stage: Stage) -> None:
+    right, stage.api.token = stage.api.token, "another"
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    asked = len(stage.vendor.log)
+    (finding,) = await check(stage)
+    assert "token" in finding.found
+    assert len(stage.vendor.log) == asked + 1, "one question tells"
+    assert (await stage.last())["delivery"] == "failed"
+    stage.api.token = right
+    await check(stage)
+    await stage.run()
+    assert await stage.confirmed() is State.PAUSED
+
+
+async def test_a_connection_made_after_the_pause_is_told_too(stage: Stage) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    other = HttpProtocol({"k": Key()})
+    async with serving(other) as vendor:
+        way = Connection(connection_id="second", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+        await stage.order(SetConnection(org="acme", by="will", connection=way))
+        await check(stage)
+        await stage.run()
+        assert other.keys["k"].state == "paused"
+
+
+async def test_a_key_revoked_there_is_shown_and_a_command_under_way_is_not_judged(stage: Stage) -> None:
+    stage.vendor.always = Fault("status", 500, method="PUT")
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    assert await check(stage) == []
+    stage.vendor.always = None
+    await stage.run()
+    stage.api.turn("k", "revoked")
+    (finding,) = await check(stage)
+    assert (finding.found, finding.repair) == ("revoked", False)
+
+
+@pytest.mark.parametrize("broken", [Fault("status", 503), Fault("wrong"), Fault("html"), Fault("half")])
+async def test_a_gateway_that_does_not_answer_is_named_and_nothing_concluded(stage: Stage, broken: Fault) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.api.turn("k", "active")
+    stage.vendor.faults.extend([broken, broken])
+    (finding,) = await check(stage)
+    assert finding.found.startswith("not checked")
+    assert not await stage.open()
+
+
+async def test_every_org_with_a_connection_is_checked_on_schedule(stage: Stage, database: Database) -> None:
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.api.turn("k", "active")
+    assert await check_once(stage.service, lambda way: open_gateway(way, stage.environ)) == 0
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
