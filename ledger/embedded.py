@@ -21,7 +21,7 @@ ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 
 
 async def run(service: Service, open_gateway: Callable[[Connection], Gateway]) -> None:
-    """Runs until cancelled. `open_gateway` opens what is at the other end of a connection."""
+    """Runs until cancelled. `open_gateway` opens what is at the other end of a connection. With Kafka the consumers do it."""
     accepted = asyncio.Event()
     agent = Agent(service, open_gateway, accepted)
 

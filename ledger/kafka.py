@@ -1,5 +1,6 @@
 """Owns what everything of ours that speaks to Kafka shares: how it is reached, the topics, and one way of publishing."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,10 +9,13 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from .core.commands import RecordUsage
+from .wire.events import HandOver, NotTaken, encode_event
 from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
+HAND_OVER_S = 15.0
 MOST_PUBLISHED_BYTES = 1024 * 1024
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 
@@ -101,6 +105,20 @@ async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
         yield producer
     finally:
         await producer.stop()
+
+
+def door(producer: AIOKafkaProducer, kafka: Kafka) -> HandOver:
+    """Usage that came in by HTTP on its way to the topic: acknowledged by every replica in sync, or NotTaken."""
+
+    async def hand_over(usage: Sequence[RecordUsage]) -> None:
+        records = [(kafka.topic(USAGE), command.usage.org.encode(), encode_event(command)) for command in usage]
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await publish(producer, records)
+        except (KafkaError, TimeoutError) as error:
+            raise NotTaken(f"Kafka does not take it: {type(error).__name__}") from error
+
+    return hand_over
 
 
 Record = tuple[str, bytes, bytes]  # topic, key, value

@@ -7,13 +7,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from .core.commands import Command, Result
+from .core.commands import Command, RecordUsage, Result, Status
 from .core.rates import Card
 from .metrics import Metrics
 from .pipeline import Pipeline
 from .record import Booked, Shelf, record
 from .store import rates
 from .store.dialect import Database
+from .wire.events import HandOver
 
 Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
@@ -31,6 +32,7 @@ class Service:
     """One process's door to the books.
 
     Attributes:
+      hand_over: where usage goes that comes in by HTTP; None: into the books at once. Raises NotTaken.
       news: set after every commit that put messages in the outbox or commands in the inbox.
     """
 
@@ -40,6 +42,7 @@ class Service:
         self.clock = clock
         self.declared_only = declared_only
         self.news = asyncio.Event()
+        self.hand_over: HandOver | None = None
         self._card = Card(0, ())
         self._card_until = 0.0
         self._pipeline = Pipeline(database)
@@ -47,6 +50,17 @@ class Service:
         self._ahead = asyncio.Semaphore(MOST_AHEAD)
         self._drain: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def receive(self, usage: Sequence[RecordUsage]) -> list[Result]:
+        """Takes usage from a door: booked when it returns, or with Kafka on every replica of its topic, to be booked (T4).
+
+        So a database that is away holds up no sender. Raises NotTaken, or what the database raises.
+        """
+        if self.hand_over is None:
+            return await self.record(usage)
+        if usage:
+            await self.hand_over(usage)
+        return [Result(Status.ACCEPTED)] * len(usage)
 
     async def record(self, commands: Sequence[Command]) -> list[Result]:
         """Books commands; a result per command, durable when it returns. Raises what the database raises."""

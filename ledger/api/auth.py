@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ..service import Service
 from ..store import tokens
+from ..store.dialect import is_away
 from ..store.tokens import Token
 from .problems import Problem
 from .values import OrgId
@@ -30,9 +31,14 @@ class Gate:
         digest, now = tokens.digest_of(text), time.monotonic()
         until, token = self._remembered.get(digest, (0.0, None))
         if token is None or until < now:
-            async with self.service.database.reader.connect() as connection:
-                token = await tokens.find(connection, text)
+            try:
+                async with self.service.database.reader.connect() as connection:
+                    token = await tokens.find(connection, text)
+            except Exception as error:
+                if token is None or not is_away(error):
+                    raise  # one that was known holds on while the database is away: usage goes on to Kafka
             if token is None:
+                self._remembered.pop(digest, None)
                 raise Problem(401, "the token is not known, or was revoked", headers={"WWW-Authenticate": "Bearer"})
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()

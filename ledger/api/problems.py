@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from ..core.commands import Reason, Result, Status
+from ..wire.events import NotTaken
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -78,6 +79,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _(_: Request, error: HTTPException) -> JSONResponse:
         return answer(error.status_code, str(error.detail), (), dict(error.headers or {}))
+
+    @app.exception_handler(NotTaken)
+    async def _(_: Request, error: NotTaken) -> JSONResponse:
+        log.warning("usage_not_taken", why=str(error))
+        return answer(503, f"{error}: nothing was taken, try again", (), {"Retry-After": RETRY_AFTER_S})
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(PoolTimeout)

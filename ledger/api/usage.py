@@ -79,7 +79,10 @@ _DOCS: dict[str, Any] = {
             BINARY: {"schema": _EVENT["properties"]["data"]},
         },
     },
-    "responses": {"200": {"description": "One status per event, in order", "content": {"application/json": {"schema": _RESULT}}}},
+    "responses": {
+        "200": {"description": "One status per event, in order: booked", "content": {"application/json": {"schema": _RESULT}}},
+        "202": {"description": "Handed to Kafka, to be booked", "content": {"application/json": {"schema": _RESULT}}},
+    },
 }
 
 
@@ -110,12 +113,13 @@ async def post_usage(request: Request, caller: Caller) -> Response:
             commands.append(event)
             places.append(place)
     service: Service = request.app.state.service
-    results = await service.record(commands)
+    results = await service.receive(commands)
     for place, result in zip(places, results, strict=True):
         if result.status is not Status.RECORDED:
             _tell(answers[place], result)
     service.metrics.request_seconds.observe(time.perf_counter() - began, exemplar(request.headers.get("traceparent")))
-    return Response(_encode({"results": answers}), media_type="application/json")
+    accepted = any(result.status is Status.ACCEPTED for result in results)
+    return Response(_encode({"results": answers}), 202 if accepted else 200, media_type="application/json")
 
 
 def _tell(answer: _Answer, result: Result) -> None:

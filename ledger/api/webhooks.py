@@ -22,6 +22,7 @@ from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
 from ..store import observed, reports
 from ..store.books import connection_of
+from ..store.dialect import Database, is_away
 from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of
@@ -33,6 +34,7 @@ router = APIRouter(tags=["usage"], route_class=ExactRoute)
 SECRET_HEADER = "x-webhook-secret"
 MOST_TOLD = 100
 REMEMBERED_S = 2.0
+MOST_REMEMBERED = 10_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,16 +49,27 @@ class Known:
         """An org's id and its connection by name, where usage may come in by it."""
         until, org_id, found = self._remembered.get((org, name), (0.0, 0, None))
         if found is None or until < time.monotonic():
-            async with request.app.state.service.database.snapshot() as connection:
-                head = await reports.head(connection, org)
-                row = await reports.connection_row(connection, head, name) if head is not None else None
-            if head is None or row is None:
+            try:
+                fresh = await _connection(request.app.state.service.database, org, name)
+            except Exception as error:
+                if found is None or not is_away(error):
+                    raise
+                fresh = (org_id, found)  # as it was known before the database went away
+            if fresh is None:
+                self._remembered.pop((org, name), None)
                 return None
-            org_id, found = head.org_id, connection_of(row)
-            if len(self._remembered) > 10_000:
+            org_id, found = fresh
+            if len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.clear()
             self._remembered[org, name] = (time.monotonic() + REMEMBERED_S, org_id, found)
         return (org_id, found) if found.inward else None
+
+
+async def _connection(database: Database, org: str, name: str) -> tuple[int, Connection] | None:
+    async with database.snapshot() as connection:
+        head = await reports.head(connection, org)
+        row = await reports.connection_row(connection, head, name) if head is not None else None
+    return None if head is None or row is None else (head.org_id, connection_of(row))
 
 
 _UNKNOWN = "send a token that may ingest for this org, the connection's secret, or a valid signature"
@@ -84,9 +97,10 @@ async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Resp
             await observed.keep(writer, org_id, account.connection_id, commands)
         counts |= {"observed": len(commands)}
     else:
-        for result in await request.app.state.service.record(commands):
+        for result in await request.app.state.service.receive(commands):
             counts[str(result.status)] = counts.get(str(result.status), 0) + 1
-    return Response(_encode({"results": counts, "rejected": _told(parsed)}), media_type=JSON)
+    status = 202 if str(Status.ACCEPTED) in counts else 200
+    return Response(_encode({"results": counts, "rejected": _told(parsed)}), status, media_type=JSON)
 
 
 def _media(request: Request) -> str:
@@ -161,7 +175,7 @@ async def post_traces(request: Request, caller: Caller) -> Response:
         parsed = parse_delivery(body, caller.org, account, media)
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
-    results = await request.app.state.service.record([event for event in parsed if isinstance(event, RecordUsage)])
+    results = await request.app.state.service.receive([event for event in parsed if isinstance(event, RecordUsage)])
     wrong = [event.detail for event in parsed if isinstance(event, Rejected)]
     wrong += [f"{result.reason or result.status}" for result in results if result.status in (Status.REJECTED, Status.PARKED)]
     return _exported(media, wrong)

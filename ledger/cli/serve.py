@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
+from aiokafka.errors import KafkaError
 
 from .. import embedded
 from ..api.app import build_app
 from ..gateways.outward import open_gateway
 from ..gauges import showing_gauges
+from ..kafka import door, producing
 from ..metrics import Metrics, served
 from ..service import Clock, Service, system_clock
-from ..settings import Settings
+from ..settings import Settings, kafka_of
 from ..store import tokens
 from ..store.dialect import Database, connect
 from ..store.schema import is_current, migrate
@@ -78,8 +80,15 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
     service = Service(database, Metrics(given.drift_percent), clock, declared_only=given.declared_orgs_only)
     try:
         await _first_token(database, given, clock())
-        async with showing_gauges(service), _metrics_served(given, service), _http(given, service) as (server, task):
-            pipeline = asyncio.create_task(embedded.run(service, lambda connection: open_gateway(connection, os.environ)))
+        async with (
+            showing_gauges(service),
+            _metrics_served(given, service),
+            _handing_over(given, service),
+            _http(given, service) as (server, task),
+        ):
+            alone = service.hand_over is None
+            work = embedded.run(service, lambda connection: open_gateway(connection, os.environ)) if alone else asyncio.sleep(float("inf"))
+            pipeline = asyncio.create_task(work)
             try:
                 yield Running(service, server, task)
             finally:
@@ -90,6 +99,21 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
                     await pipeline
     finally:
         await database.close()
+
+
+@contextlib.asynccontextmanager
+async def _handing_over(given: Settings, service: Service) -> AsyncIterator[None]:
+    """With Kafka, usage that comes in by HTTP goes to the topic, and the consumers do the rest."""
+    kafka = kafka_of(given)
+    if kafka is None:
+        yield
+        return
+    try:
+        async with producing(kafka) as producer:
+            service.hand_over = door(producer, kafka)
+            yield
+    except KafkaError as error:
+        raise Wrong(f"LEDGER_KAFKA_BOOTSTRAP_SERVERS: Kafka does not answer: {error}") from None
 
 
 async def prepared(given: Settings) -> Database:

@@ -22,6 +22,7 @@ class Status(StrEnum):
     EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"
     DUPLICATE = "duplicate"
     RECORDED = "recorded"
+    ACCEPTED = "accepted"  # handed to Kafka, to be booked
 
 
 class Reason(StrEnum):

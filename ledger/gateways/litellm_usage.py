@@ -132,7 +132,7 @@ def _identity(payload: _Payload) -> str:
 def _cost(payload: _Payload) -> tuple[Nanos | None, str | None]:
     cost, text = amount_of("response_cost", _number(payload.response_cost))
     if payload.cache_hit in (True, "True", "true"):
-        return Nanos(0), text
+        return Nanos(0), "0"
     if _number(payload.response_cost_failure_debug_info) is not None and not cost:
         return None, None
     counted = {_number(payload.prompt_tokens), _number(payload.completion_tokens)} - {None, "0"}

@@ -132,6 +132,18 @@ class Stage:
             assert time.monotonic() < until, f"{booked} of {count} booked after {timeout_s} s\n" + self.logs()
             await asyncio.sleep(0.2)
 
+    async def usage_of(self, org: str) -> int | None:
+        """Calls of one org that are booked; None while the database does not say."""
+        try:
+            async with self.database.snapshot() as connection:
+                head = await reports.head(connection, org)
+                if head is None:
+                    return 0
+                (row,) = await reports.balances(connection, head, ["org"], [Period.LIFETIME], time.time_ns() // 1000)
+                return int(row["requests"])
+        except Exception:
+            return None
+
     async def _count_or_none(self) -> int | None:
         try:
             return await self.count()
