@@ -2,7 +2,7 @@
 
 import typer
 
-from .cli import balances, commands, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
+from .cli import balances, charging, commands, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
 
 
 def build() -> typer.Typer:
@@ -13,7 +13,8 @@ def build() -> typer.Typer:
     )  # fmt: skip
     for command in (
         serve.serve, upkeep.migrate, ordering.apply, reading.get, balances.balances, report.report, reading.explain, ordering.pause,
-        ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader, watching.doctor,
+        ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader, watching.doctor, charging.adjust,
+        charging.share,
     ):  # fmt: skip
         app.command()(command)
     app.command("import")(importing.import_usage)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .core.batch import Found
 from .core.books import Books, SumKey
-from .core.commands import Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
+from .core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
 from .core.entries import Entry, UsageRecorded
 from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
@@ -138,7 +138,7 @@ async def _book(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: i
 
 async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int) -> tuple[dict[str, Found], Wanted]:
     """Step 2, the rest of it: what the journal holds for these commands, and the sums that must be loaded for them."""
-    digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, RecordUsage | CorrectUsage)] for org, run in chunk.items()}
+    digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, IDENTIFIED)] for org, run in chunk.items()}
     known = await journal.known(connection, {org_id: mine for org_id, mine in digests.items() if mine})
     wanted: Wanted = []
     found: dict[str, Found] = {}

@@ -101,14 +101,6 @@ class ConfirmGiven(Given):
     mark: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
 
 
-class AdjustmentGiven(Given):
-    """What an entry should have cost (J3)."""
-
-    entry: Annotated[int, Field(ge=1, le=2**53)]
-    cost_usd: Usd
-    reason: Text
-
-
 class Org(BaseModel):
     """An org, and where its journal stands."""
 
@@ -279,13 +271,6 @@ class Entries(BaseModel):
     """A page of the journal; each entry has `seq`, `type`, `recorded_at` and its type's own fields."""
 
     entries: list[dict[str, Any]]
-
-
-class Adjustment(BaseModel):
-    """What became of an adjustment."""
-
-    status: str
-    seq: int | None
 
 
 class Explanation(BaseModel):

@@ -1,15 +1,10 @@
-"""Owns caps, guardrails and adjustments over HTTP."""
+"""Owns caps and guardrails over HTTP."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from ..core import commands as c
 from ..core.caps import Guardrail
-from ..core.commands import Status
-from ..core.money import Nanos
 from ..store import reports
-from ..wire.usage import identity
 from . import models as m
 from .auth import Admin, OrgReader
 from .orgs import Version, tagged
@@ -114,17 +109,3 @@ async def delete_guardrail(request: Request, org: OrgId, guardrail: PathId, call
     """Takes a guardrail away, and every cap it made."""
     order = c.RemoveGuardrail(org=org, by=caller.name, version=version, guardrail=guardrail)
     accept((await request.app.state.service.record([order]))[0])
-
-
-@router.post("/v1/orgs/{org}/adjustments", tags=["adjustments"], responses=CHANGES)
-async def post_adjustment(
-    request: Request, org: OrgId, body: m.AdjustmentGiven, caller: Admin,
-    idempotency_key: Annotated[str, Header(min_length=1, max_length=128, description="sent again, nothing is booked twice (J2)")],
-) -> m.Adjustment:  # fmt: skip
-    """Sets an entry's price anew, in that entry's own window (J3, M4)."""
-    digest = identity(org, "http:adjustments", idempotency_key)
-    order = c.CorrectUsage(org=org, by=caller.name, digest=digest, entry=body.entry, cost=Nanos(body.cost_usd), why=body.reason)
-    result = accept((await request.app.state.service.record([order]))[0])
-    if result.status is Status.EXISTS_WITH_DIFFERENT_CONTENT:
-        raise Problem(409, "Idempotency-Key: was used for another adjustment", "Idempotency-Key")
-    return m.Adjustment(status=result.status, seq=result.seq)

@@ -68,7 +68,8 @@ def checked_scope(text: str) -> str:
 Scope = Annotated[str, AfterValidator(checked_scope)]
 
 
-def _nanos(value: Any) -> int:
+def read_usd(value: Any) -> int:
+    """An amount in US dollars, not below zero, to nano-USD. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise ValueError("is not an amount: send decimal text in US dollars")
     try:
@@ -79,7 +80,7 @@ def _nanos(value: Any) -> int:
 
 Usd = Annotated[
     int,
-    BeforeValidator(_nanos),
+    BeforeValidator(read_usd),
     WithJsonSchema({"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}),
 ]
 

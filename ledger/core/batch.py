@@ -46,7 +46,7 @@ class Batch:
         self.found = found
         self.now_us = max(now_us, books.recorded_us)  # W5
         self.entries: list[e.Entry] = []
-        self.seen: dict[bytes, e.UsageRecorded | e.UsageCorrected] = {}
+        self.seen: dict[bytes, e.Entry] = {}
         self.leaks: dict[str, tuple[int, int]] = {}  # by the name a call comes with: when it was stopped, from when on it leaks
         self.mismatches = 0
 

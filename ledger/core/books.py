@@ -181,9 +181,10 @@ class Books:
         return found
 
     def may_hold(self, scope: str) -> bool:
-        """Whether anything can have been booked on a scope yet: not on a key or workspace that nobody knows."""
+        """Whether anything can have been booked on a scope yet: not on a key or workspace that nobody knows. Shared costs are
+        booked on no key (M7), which is always known."""
         kind, _, subject = scope.partition(":")
-        return self.seq > 0 and (kind == ORG or subject in (self.keys if kind == "key" else self.workspaces))
+        return self.seq > 0 and (kind == ORG or not subject or subject in (self.keys if kind == "key" else self.workspaces))
 
     def put_sum(self, key: SumKey, found: Sum) -> None:
         """Keeps a sum that was loaded or added up; `book` keeps it true from here on."""

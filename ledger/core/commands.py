@@ -242,12 +242,36 @@ class ConfirmCommand(Order, frozen=True, kw_only=True):
 class CorrectUsage(Order, frozen=True, kw_only=True):
     """Set the price of an entry of usage anew, in its own window (J3, M4).
 
-    `digest` is the identity of the request, `entry` the seq that is corrected, `cost` what it should have been, nano-USD.
+    `digest` is the identity of the request, `entry` the seq that is corrected; `cost` what it should have been, or
+    `difference` by how much that differs from what it is; nano-USD.
     """
 
     digest: bytes
     entry: int
-    cost: Nanos
+    cost: Nanos | None
+    difference: int | None = None
+    why: str
+
+
+class How(StrEnum):
+    """How a cost is shared out: the same for each, by weights, or by what each spent in the month."""
+
+    EVENLY = "evenly"
+    WEIGHT = "weight"
+    SPEND = "spend"
+
+
+class ShareCost(Order, frozen=True, kw_only=True):
+    """Share a cost that no key made over workspaces.
+
+    `digest` is the identity of the request; `over`: workspaces with their weights; `day`: when it counts, None: today.
+    """
+
+    digest: bytes
+    amount: Nanos
+    how: How
+    over: tuple[tuple[str, int], ...]
+    day: int | None = None
     why: str
 
 
@@ -261,5 +285,7 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 Command = (
     RecordUsage | SetOrg | SetWorkspace | RemoveWorkspace | SetKey | RemoveKey | SetCap | RemoveCap
     | SetGuardrail | RemoveGuardrail | SetConnection | RemoveConnection | TurnKey | JudgeBreach | ConfirmCommand | CorrectUsage
+    | ShareCost
 )  # fmt: skip
 Commands = Sequence[Command]
+IDENTIFIED = (RecordUsage, CorrectUsage, ShareCost)  # what is known by a digest (J2)

@@ -6,7 +6,7 @@ Everything the books show follows from these by `books.fold`. A new kind of fact
 import msgspec
 
 from .caps import Action, Cap, Enforce, Guardrail, Kind, Sum, Verdict, Waits
-from .commands import RecordUsage
+from .commands import How, RecordUsage
 from .connections import Connection
 from .keys import State
 from .money import Nanos
@@ -307,10 +307,42 @@ class UsageCorrected(Fact, frozen=True, kw_only=True):
     why: str
 
 
+class Share(msgspec.Struct, frozen=True, gc=False):
+    """A workspace's part of a shared cost; nano-USD."""
+
+    workspace: str
+    weight: int
+    cost: Nanos
+
+
+class CostShared(Fact, frozen=True, kw_only=True):
+    """A cost that no key made was shared out. Its parts follow, one `ShareBooked` each; `over` and `asked` as they were asked for."""
+
+    digest: bytes
+    amount: Nanos
+    how: How
+    over: tuple[tuple[str, int], ...]
+    asked: int | None
+    day: int
+    parts: tuple[Share, ...]
+    by: str
+    why: str
+
+
+class ShareBooked(Fact, frozen=True, kw_only=True):
+    """A workspace's part of the cost that entry `shared` shared out, booked on a day under no key (M7)."""
+
+    shared: int
+    workspace: str
+    day: int
+    time_us: int
+    cost: Nanos
+
+
 AnyFact = (
     OrgOpened | OrgChanged | WorkspaceOpened | WorkspaceClosed | KeyRegistered | KeyMoved | CredentialAdded
     | CredentialRemoved | KeyRemoved | CapSet | CapRemoved | GuardrailSet | GuardrailRemoved | ConnectionSet
     | ConnectionRemoved | ThresholdReached | CapBreached | BreachJudged | CapCleared | KeyHeld | KeyReleased | KeyStateChanged | KeyLeaking
-    | CommandConfirmed | UsageCorrected | LabelsSet
+    | CommandConfirmed | UsageCorrected | LabelsSet | CostShared | ShareBooked
 )  # fmt: skip
 Entry = UsageRecorded | AnyFact

@@ -302,6 +302,15 @@ def _usage_corrected(books: Books, entry: e.UsageCorrected) -> None:
         books.book(scope, entry.day, entry.hour_us, delta)
 
 
+def _cost_shared(books: Books, entry: e.CostShared) -> None:
+    """Its parts are entries of their own."""
+
+
+def _share_booked(books: Books, entry: e.ShareBooked) -> None:
+    for scope in books.scopes_of("", entry.workspace):
+        books.book(scope, entry.day, None, Sum(spent=entry.cost))
+
+
 APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.OrgOpened: _org_opened,
     e.OrgChanged: _org_changed,
@@ -329,4 +338,6 @@ APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.CommandConfirmed: _command_confirmed,
     e.UsageCorrected: _usage_corrected,
     e.LabelsSet: _labels_set,
+    e.CostShared: _cost_shared,
+    e.ShareBooked: _share_booked,
 }

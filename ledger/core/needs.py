@@ -6,11 +6,11 @@ import msgspec
 
 from . import commands as c
 from . import entries as e
-from .books import Books, SumKey
+from .books import ORG, Books, SumKey
 from .execute import AHEAD_US, came_due
 from .keys import UNASSIGNED
 from .levels import all_scopes
-from .window import Calendar, Period, is_zone, window_at
+from .window import Calendar, Period, day_at, first_day, is_zone, window_at
 
 
 class Needs(msgspec.Struct):
@@ -133,5 +133,11 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
                     if hour_us is not None and Period.HOUR in books.spans(scope):
                         found.sums.add(SumKey(scope, Period.HOUR, hour_us))
                 _windows(books, {scope, books.owner(scope)}, now_us, found)
+        case c.ShareCost():
+            day = day_at(now_us, books.zone) if order.day is None else order.day
+            names = [f"workspace:{name}" for name, _ in order.over]
+            found.sums |= {SumKey(scope, Period.DAY, day) for scope in (*names, *books.scopes_of("", "")[::2])}
+            found.sums |= {SumKey(name, Period.MONTH, first_day(Period.MONTH, day)) for name in names}
+            _windows(books, [*names, ORG], now_us, found)
         case _:
             pass

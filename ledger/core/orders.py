@@ -7,17 +7,17 @@ Result, or a Reject before anything was emitted.
 from collections.abc import Callable
 from typing import Any
 
+from . import charging, levels, policies
 from . import commands as c
 from . import entries as e
-from . import levels, policies
 from .answers import Answer, done, missing, open_org, outdated, resettle
 from .batch import RECORDED, Batch
 from .books import ORG, Books
 from .caps import Action, Enforce, Verdict, Waits
-from .commands import Reason, Reject, Result, Status
+from .commands import Reason, Reject
 from .keys import UNASSIGNED, Key, State, may_become
 from .labels import changes, standing
-from .window import Period, day_at, is_zone, window_at
+from .window import day_at, is_zone
 
 
 def _capped(books: Books) -> list[str]:
@@ -228,31 +228,6 @@ def confirm_command(batch: Batch, command: c.ConfirmCommand) -> Answer:
     )  # fmt: skip
 
 
-def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
-    """Books the difference between an entry's price and what it should have been, on that entry's own day (J3)."""
-    found = batch.found
-    if command.digest in batch.seen or command.digest in found.known:
-        first = batch.first(command.digest)
-        same = isinstance(first, e.UsageCorrected) and (first.corrects, first.price) == (command.entry, command.cost)
-        return Result(Status.DUPLICATE if same else Status.EXISTS_WITH_DIFFERENT_CONTENT, seq=first.seq)
-    original = found.originals.get(command.entry)
-    if not isinstance(original, e.UsageRecorded):
-        return missing("usage entry", str(command.entry))
-    price = found.prices.get(command.entry, original.command.booked)
-    hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
-    hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
-    seq = batch.emit(
-        e.UsageCorrected, digest=command.digest, corrects=command.entry, day=original.day, hour_us=hour_us,
-        key=original.key, workspace=original.workspace, cost=command.cost - (price or 0),
-        unpriced=0 if price is not None else -1, price=command.cost, by=command.by, why=command.why,
-    )  # fmt: skip
-    found.prices[command.entry] = command.cost
-    batch.seen[command.digest] = batch.entries[-1]  # type: ignore[assignment]
-    scopes = batch.books.scopes_of(original.key, original.workspace)
-    batch.settle(*dict.fromkeys((batch.books.owner(scopes[0]), *scopes)), entry=seq)
-    return done(seq)
-
-
 CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
     c.SetOrg: set_org,
     c.SetWorkspace: set_workspace,
@@ -268,5 +243,6 @@ CARRY_OUT: dict[type, Callable[[Batch, Any], Answer]] = {
     c.TurnKey: turn_key,
     c.JudgeBreach: judge_breach,
     c.ConfirmCommand: confirm_command,
-    c.CorrectUsage: correct_usage,
+    c.CorrectUsage: charging.correct_usage,
+    c.ShareCost: charging.share_cost,
 }

@@ -143,7 +143,7 @@ async def balance(connection: AsyncConnection, head: Head, scope: str, period: P
     window = window_at(period, at_us, head.zone)
     await _sums(connection, head, books, scope, window)
     where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(window))
-    billed = func.sum(case((or_(J.kind == journal.USAGE, J.corrects.is_not(None)), J.cost), else_=0))
+    billed = func.sum(case((or_(J.kind.in_((journal.USAGE, journal.SHARED)), J.corrects.is_not(None)), J.cost), else_=0))
     query = select(func.count(), billed, func.min(J.seq), func.max(J.seq)).where(where)
     count, spent, first, last = (await connection.execute(query)).one()
     rows = await connection.execute(select(t.journal).where(where).order_by(J.seq.desc()).limit(MOST_ENTRIES))

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.caps import Sum
 from ..core.commands import RecordUsage, Usage
-from ..core.entries import Entry, Opening, UsageCorrected, UsageRecorded
+from ..core.entries import CostShared, Entry, Opening, ShareBooked, UsageCorrected, UsageRecorded
 from ..core.fold import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
@@ -47,6 +47,8 @@ def _fact_row(org_id: int, entry: Any) -> tuple[Any, ...]:
     if isinstance(entry, UsageCorrected):  # so that sums over the journal's columns are right by themselves (M7)
         row |= {"day": entry.day, "hour_us": entry.hour_us, "key": entry.key, "workspace": entry.workspace}
         row |= {"cost": entry.cost, "corrects": entry.corrects}
+    if isinstance(entry, ShareBooked):
+        row |= {"day": entry.day, "workspace": entry.workspace, "key": "", "time_us": entry.time_us, "cost": entry.cost}
     return tuple(row.values())
 
 
@@ -88,7 +90,7 @@ def rows_of(batches: Iterable[tuple[int, Sequence[Entry]]]) -> Rows:
             rows.journal.append(row_of(org_id, entry))
             if isinstance(entry, UsageRecorded):
                 rows.known.append((org_id, entry.command.digest, entry.seq))
-            elif isinstance(entry, UsageCorrected):
+            elif isinstance(entry, UsageCorrected | CostShared):
                 rows.known.append((org_id, entry.digest, entry.seq))
     rows.known.sort()
     return rows

@@ -289,10 +289,12 @@ def _shown(name: str, value: Any) -> Any:
         return connection_json(value)
     if name.endswith("_us"):
         return _maybe(value)
-    if name in ("limit", "spent", "cost", "price"):
+    if name in ("limit", "spent", "cost", "price", "amount"):
         return usd_text(value)
-    if name == "day":
-        return date_of(value).isoformat()
+    if name in ("day", "since", "asked"):
+        return None if value is None else date_of(value).isoformat()
+    if name == "parts":
+        return [{"workspace": part.workspace, "weight": part.weight, "cost_usd": usd_text(part.cost)} for part in value]
     if name == "openings":
         return [{"scope": part.scope, "hour": moment_text(part.hour_us), "spent_usd": usd_text(part.used.spent)} for part in value]
     return value

@@ -9,7 +9,7 @@ from ledger.core import entries as e
 from ledger.core.batch import Found
 from ledger.core.books import Books, SumKey
 from ledger.core.caps import Action, Cap, Enforce, Kind, Resume, Sum, Verdict, Waits, level, total
-from ledger.core.commands import Command, ConfirmCommand, CorrectUsage, RecordUsage, Result
+from ledger.core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsage, RecordUsage, Result
 from ledger.core.execute import execute
 from ledger.core.fold import fold
 from ledger.core.keys import Key, State
@@ -59,7 +59,7 @@ class OrgLedger:
         return results
 
     def _found(self, run: Sequence[Command]) -> Found:
-        digests = [command.digest for command in run if isinstance(command, RecordUsage | CorrectUsage)]
+        digests = [command.digest for command in run if isinstance(command, IDENTIFIED)]
         known = {digest: self.known[digest] for digest in digests if digest in self.known}
         corrected = [command.entry for command in run if isinstance(command, CorrectUsage)]
         seqs = [seq for seq in {*known.values(), *corrected} if 0 < seq <= len(self.journal)]
@@ -71,6 +71,8 @@ class OrgLedger:
             self.journal.append(entry)
             if isinstance(entry, e.UsageRecorded):
                 self.known[entry.command.digest] = entry.seq
+            elif isinstance(entry, e.CostShared):
+                self.known[entry.digest] = entry.seq
             elif isinstance(entry, e.UsageCorrected):
                 self.known[entry.digest] = entry.seq
                 self.prices[entry.corrects] = entry.price
@@ -108,6 +110,9 @@ def usage_of(journal: Sequence[e.Entry]) -> list[Part]:
             part, first = Sum(spent=entry.cost, unpriced=entry.unpriced), journal[entry.corrects - 1]
             assert isinstance(first, e.UsageRecorded)
             time_us = first.command.time_us
+        elif isinstance(entry, e.ShareBooked):  # of no key, and of no hour
+            parts.append((entry.day, -1, ("key:", f"workspace:{entry.workspace}", "org"), Sum(spent=entry.cost)))
+            continue
         else:
             continue
         parts.append((entry.day, time_us, (f"key:{entry.key}", f"workspace:{entry.workspace}", "org"), part))

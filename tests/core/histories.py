@@ -10,7 +10,7 @@ from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Verdict
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import Nanos, usd_text
-from ledger.core.window import Period
+from ledger.core.window import Period, day_at
 from ledger.wire.usage import identity
 
 from .harness import OrgLedger
@@ -73,6 +73,15 @@ order = st.one_of(
     ),
     st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES)),
     st.tuples(
+        st.just("share"),
+        st.tuples(
+            st.integers(0, 12),
+            st.sampled_from(c.How),
+            st.dictionaries(st.sampled_from((*WORKSPACES, "w3")), st.integers(0, 3), max_size=3),
+            st.sampled_from((None, 0, -1, -40, 1)),
+        ),
+    ),
+    st.tuples(
         st.just("label"),
         st.tuples(
             st.sampled_from((*WORKSPACES, "unassigned")),
@@ -129,8 +138,8 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
             return again(word, what, n, ledger)
         case (("connect" | "disconnect" | "rail" | "unrail" | "label"), _):
             return declared(word, what, org)
-        case "use", _:
-            return [usage_of(org, f"e{n}", what, now_us)]
+        case (("use" | "share"), _):
+            return [usage_of(org, f"e{n}", what, now_us) if word == "use" else shared(what, n, now_us, ledger)]
         case "cap", (cap, scope, rule):
             return [c.SetCap(org=org, by=by, cap=cap, scope=scope, rule=rule)]
         case "uncap", cap:
@@ -150,6 +159,16 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
         case "confirm", (key, revision, state):
             return [c.ConfirmCommand(org=org, by=by, key=key, credential=key, revision=revision, state=state)]
     return []
+
+
+def shared(what: Any, n: int, now_us: int, ledger: OrgLedger) -> c.Command:
+    """A cost shared out, on a day so many days from now."""
+    amount, how, over, days = what
+    day = None if days is None else day_at(now_us, ledger.books.zone) + days
+    digest = identity(ledger.books.org, "shares", f"s{n}")
+    return c.ShareCost(
+        org=ledger.books.org, by="will", digest=digest, amount=Nanos(amount), how=how, over=tuple(over.items()), day=day, why="so"
+    )
 
 
 def declared(word: str, what: Any, org: str) -> list[c.Command]:

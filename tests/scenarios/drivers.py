@@ -36,7 +36,7 @@ class CoreDriver:
         known = {
             (entry.command.digest if isinstance(entry, e.UsageRecorded) else entry.digest): entry.seq
             for entry in self.journal
-            if isinstance(entry, e.UsageRecorded | e.UsageCorrected)
+            if isinstance(entry, e.UsageRecorded | e.UsageCorrected | e.CostShared)
         }
         prices = {entry.corrects: entry.price for entry in self.journal if isinstance(entry, e.UsageCorrected)}
         found = Found(known, {entry.seq: entry for entry in self.journal}, dict(prices))

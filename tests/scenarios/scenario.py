@@ -47,6 +47,7 @@ ORDERS = (
     "approve",
     "reject",
     "label",
+    "share",
 )
 
 
@@ -203,6 +204,12 @@ class Scenario:
     def _correct(self, request: str, event: str, amount: str) -> c.Command:
         digest = identity(self.org, "corrections", request)
         return c.CorrectUsage(org=self.org, by="will", digest=digest, entry=self.seqs.get(event, 10**6), cost=parse_usd(amount), why="")
+
+    def _share(self, request: str, amount: str, how: str, over: str, day: str = "") -> c.Command:
+        parts = tuple((name, int(weight or 0)) for name, _, weight in (part.partition("=") for part in over.split()))
+        when = day_number(date.fromisoformat(day.removeprefix("on "))) if day else None
+        digest = identity(self.org, "shares", request)
+        return c.ShareCost(org=self.org, by="will", digest=digest, amount=parse_usd(amount), how=c.How(how), over=parts, day=when, why="")
 
     def _turn(self, key: str, state: State, by: str = "will") -> c.Command:
         return c.TurnKey(org=self.org, by=by, key=key, state=state, why="said so")

@@ -1,0 +1,80 @@
+"""Adjustments and shared costs over HTTP: booked once, in their own windows, in reports and balances; or refused in words."""
+
+from typing import Any
+
+from tests.api.asking import Api, event, problem
+
+ORG = "/v1/orgs/acme"
+
+
+async def post(api: Api, what: str, body: Any, status: int = 200, request: str = "r1") -> Any:
+    return await api.post(f"{ORG}/{what}", body, status, headers={"Idempotency-Key": request})
+
+
+async def seq_of(api: Api, name: str) -> int:
+    return next(row["seq"] for row in (await api.get(f"{ORG}/entries"))["entries"] if row.get("id") == name)
+
+
+async def month(api: Api, scope: str = "org") -> str:
+    return (await api.get(f"{ORG}/balances", scope=scope, period="month"))["balances"][0]["spent_usd"]
+
+
+async def test_an_adjustment_by_an_amount_takes_back_no_more_than_the_entry_costs(api: Api) -> None:
+    await api.use(event("e1", "1.00"), event("e2", ...))
+    first, unpriced = await seq_of(api, "e1"), await seq_of(api, "e2")
+    back = {"entry": first, "amount_usd": "-0.30", "reason": "a refund"}
+    assert (await post(api, "adjustments", back))["status"] == "recorded"
+    assert (await post(api, "adjustments", back))["status"] == "duplicate"
+    assert await month(api) == "0.70"
+    for body, why in (
+        ({"entry": first, "amount_usd": "-0.70000001"}, "more than the entry costs, which is $0.70"),
+        ({"entry": unpriced, "amount_usd": "-0.10"}, "no price yet"),
+        ({"entry": first + 2, "amount_usd": "-0.10"}, "is itself a correction"),
+        ({"entry": first}, "cost_usd"), ({"entry": first, "amount_usd": "1", "cost_usd": "1"}, "cost_usd"),
+        ({"entry": first, "cost_usd": "1000000.01"}, "more than"), ({"entry": first, "amount_usd": "much"}, "amount_usd"),
+    ):  # fmt: skip
+        assert why in (await post(api, "adjustments", body | {"reason": "so"}, 422, "r2"))["detail"], body
+    await post(api, "adjustments", {"entry": first, "amount_usd": "-0.70", "reason": "all of it"}, request="r3")
+    assert await month(api) == "0"
+
+
+async def test_an_entry_of_another_org_is_nobody_s_to_correct(api: Api) -> None:
+    await api.use(event("e1", "1.00"), *(event(f"g{n}", "1.00", org="globex") for n in range(9)))
+    seq = (await api.get("/v1/orgs/globex/entries"))["entries"][-1]["seq"]
+    assert "no usage entry" in (await post(api, "adjustments", {"entry": seq, "cost_usd": "0", "reason": "so"}, 404))["detail"]
+
+
+async def test_a_shared_cost_is_in_balances_and_reports_to_the_nano(api: Api) -> None:
+    await api.use(event("e1", "3.00"), event("e2", "1.00", key="writer", workspace="press"))
+    shared = {"amount_usd": "0.000000100", "how": "spend", "over": ["research", "press"], "reason": "the gateway's fee"}
+    assert (await post(api, "shared-costs", shared))["status"] == "recorded"
+    assert (await post(api, "shared-costs", shared))["status"] == "duplicate"
+    problem(
+        await api.ask("POST", f"{ORG}/shared-costs", shared | {"how": "evenly"}, headers={"Idempotency-Key": "r1"}), 409, "Idempotency-Key"
+    )
+    assert [await month(api, scope) for scope in ("workspace:research", "workspace:press", "org")] == [
+        "3.000000075", "1.000000025", "4.0000001",
+    ]  # fmt: skip
+    report = await api.get(f"{ORG}/report?by=workspace,key,charge")
+    assert [(row["workspace"], row["key"], row["charge"], row["spent_usd"]) for row in report["rows"]] == [
+        ("press", None, "shared", "0.000000025"), ("press", "writer", "usage", "1.00"),
+        ("research", None, "shared", "0.000000075"), ("research", "crawler", "usage", "3.00"),
+    ]  # fmt: skip
+    assert report["total"]["spent_usd"] == "4.0000001"
+    weighted = {"amount_usd": "3", "how": "weight", "over": {"research": 1, "press": 2}, "reason": "a licence", "day": "2026-03-01"}
+    await post(api, "shared-costs", weighted, request="r2")
+    assert await month(api, "workspace:press") == "3.000000025"
+
+
+async def test_a_split_that_makes_no_sense_is_refused(api: Api) -> None:
+    await api.use(event("e1", "3.00"))
+    good = {"amount_usd": "1", "how": "evenly", "over": ["research"], "reason": "so"}
+    for change, why in (
+        ({"over": []}, "at least one"), ({"over": {}}, "at least one"), ({"how": "weight", "over": {"research": 0}}, "not above zero"),
+        ({"how": "weight", "over": {"research": -1}}, "not above zero"), ({"how": "weight"}, "not above zero"),
+        ({"over": ["research", "research"]}, "twice"), ({"amount_usd": "0"}, "above zero"), ({"amount_usd": "-1"}, "negative"),
+        ({"day": "2026-03-09"}, "not begun"), ({"how": "spend", "day": "2026-02-01"}, "has spent anything"), ({"how": "fairly"}, "how"),
+    ):  # fmt: skip
+        assert why in (await post(api, "shared-costs", good | change, 422))["detail"], change
+    assert "workspace" in (await post(api, "shared-costs", good | {"over": ["nowhere"]}, 404))["detail"]
+    assert await month(api) == "3.00"
