@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.core import fold_core
+from benchmarks.doors import import_rate, litellm_http_ingest, otlp_http_ingest
 from benchmarks.figures import publish
 from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
 
@@ -15,6 +16,9 @@ FIGURES = {
     "embedded_breach_to_confirmed_ms_p99": embedded_breach_to_confirmed,
     "service_rss_mb": service_rss,
     "replay_sqlite": replay_sqlite,
+    "litellm_http_ingest": litellm_http_ingest,
+    "otlp_http_ingest": otlp_http_ingest,
+    "import_rate": import_rate,
 }
 
 

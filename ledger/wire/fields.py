@@ -83,13 +83,18 @@ def _fits(field: str, value: Any, most: int) -> str:
 
 def instant_of(field: str, value: Any, digits: int) -> int:
     """Microseconds, from a number of units of which 10**digits are a second. Raises Refused."""
+    if type(value) is int and digits > 6 and 0 < value < 10**20:  # as protobuf has it
+        return _within(field, value // 10 ** (digits - 6))
     try:
         exact = Decimal(value if isinstance(value, str) and len(value) <= 40 else repr(value) if isinstance(value, float) else value)
     except (InvalidOperation, TypeError, ValueError):
         raise Refused(field, "is not a time") from None
     if not exact.is_finite() or exact.adjusted() > 20:
         raise Refused(field, "is not a time")
-    us = int(exact.scaleb(6 - digits))
+    return _within(field, int(exact.scaleb(6 - digits)))
+
+
+def _within(field: str, us: int) -> int:
     if not _FIRST_US < us < _LAST_US:
         raise Refused(field, "is not between the years 1970 and 9999")
     return us
