@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -59,11 +60,21 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return asyncio.run(_awaited(work))
     except Wrong as error:
-        err.print(f"[red]error[/] {error}", markup=True)
+        tell("error", "red", str(error))
     except (DBAPIError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        err.print(f"[red]error[/] the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")
+        tell("error", "red", f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")
     raise typer.Exit(1)
+
+
+def tell(word: str, style: str, text: str) -> None:
+    """A line on stderr: a word in colour, then text that is only text."""
+    err.print(Text.assemble((word, style), f" {plain(text)}"))
+
+
+def plain(text: str) -> str:
+    """What others named, for a terminal: characters that would command it are written out."""
+    return "".join(part if part.isprintable() or part == "\n" else part.encode("unicode_escape").decode() for part in text)
 
 
 async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
@@ -135,7 +146,7 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
     out.print(table if rows else "[dim]nothing[/]")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
     if value is None:
-        return ""
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return Text()
+    return Text(plain(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))

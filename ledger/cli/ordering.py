@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ..core import entries as e
 from ..core.commands import Command, Reason, Result, Status, TurnKey
@@ -14,12 +15,12 @@ from ..core.window import date_of
 from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
-from .common import OrgOption, Wrong, opened, out, person, run, serving, the_org
+from .common import OrgOption, Wrong, opened, out, person, plain, run, serving, the_org
 from .policy import PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.")]
-_VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
+_STYLE = {"+": "green", "~": "yellow", "-": "red", "!": "bold"}
 
 
 def apply(
@@ -54,7 +55,7 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
         rehearsal = await service.rehearse(orders)
         _refuse(name, rehearsal.results)
         lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
-        out.print("\n".join(lines) or "[green]no differences[/]")
+        out.print(Text("\n").join(map(_styled, lines)) if lines else "[green]no differences[/]")
         if not lines or plan:
             return 2 if lines else 0
         if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
@@ -72,22 +73,26 @@ def _refuse(name: str, results: list[Result]) -> None:
         raise Wrong(f"{name}: " + "; ".join(refused))
 
 
+def _styled(line: str) -> Text:
+    return Text.assemble((line[0], _STYLE[line[0]]), plain(line[1:]))
+
+
 def _line(entry: e.Entry) -> str | None:
-    """An entry that would be made, as a line of a plan."""
+    """An entry that would be made, as a line of a plan; its first character says what it does."""
     match entry:
         case e.OrgOpened():
-            return f"[green]+[/] org, {entry.time_zone}, enforce {entry.enforce}"
+            return f"+ org, {entry.time_zone}, enforce {entry.enforce}"
         case e.OrgChanged():
             was = f"{entry.was_time_zone}, enforce {entry.was_enforce}, brake {entry.was_brake}"
-            return f"[yellow]~[/] org: {was} → {entry.time_zone}, enforce {entry.enforce}, brake {entry.brake}"
+            return f"~ org: {was} → {entry.time_zone}, enforce {entry.enforce}, brake {entry.brake}"
         case e.WorkspaceOpened():
-            return f"[green]+[/] workspace:{entry.workspace}"
+            return f"+ workspace:{entry.workspace}"
         case e.KeyRegistered():
-            return f"[green]+[/] key:{entry.key} in {entry.workspace}"
+            return f"+ key:{entry.key} in {entry.workspace}"
         case e.KeyMoved():
-            return f"[yellow]~[/] key:{entry.key}: {entry.was} → {entry.workspace}"
+            return f"~ key:{entry.key}: {entry.was} → {entry.workspace}"
         case e.CredentialAdded() | e.CredentialRemoved():
-            return f"[yellow]~[/] key:{entry.key}: credential {'added' if isinstance(entry, e.CredentialAdded) else 'removed'}"
+            return f"~ key:{entry.key}: credential {'added' if isinstance(entry, e.CredentialAdded) else 'removed'}"
         case e.LabelsSet():
             return _labels_line(entry)
         case e.CapSet():
@@ -96,35 +101,35 @@ def _line(entry: e.Entry) -> str | None:
             return _policy_line("guardrail", entry.guardrail.guardrail_id, entry.guardrail, entry.was)
         case e.CapRemoved() | e.GuardrailRemoved():
             gone = f"cap {entry.cap.cap_id}" if isinstance(entry, e.CapRemoved) else f"guardrail {entry.guardrail.guardrail_id}"
-            return f"[red]-[/] {gone}"
+            return f"- {gone}"
         case e.ConnectionSet():
             return _account_line(entry)
         case e.ConnectionRemoved():
-            return f"[red]-[/] connection {entry.connection.connection_id}"
+            return f"- connection {entry.connection.connection_id}"
         case e.KeyStateChanged():
-            return f"[bold]![/] key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
+            return f"! key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
         case _:
             return None
 
 
 def _labels_line(entry: e.LabelsSet) -> str:
     told = (f"{name} {entry.was[name] or '(none)'} → {value or '(none)'}" for name, value in entry.labels.items())
-    return f"[yellow]~[/] {entry.scope}: {', '.join(told)}, from {date_of(entry.since)}"
+    return f"~ {entry.scope}: {', '.join(told)}, from {date_of(entry.since)}"
 
 
 def _account_line(entry: e.ConnectionSet) -> str:
     now, was = entry.connection, entry.was
     if was is None:
-        return f"[green]+[/] connection {now.connection_id}: {now.gateway}, {now.direction}" + ("" if now.counts else ", counts nothing")
+        return f"+ connection {now.connection_id}: {now.gateway}, {now.direction}" + ("" if now.counts else ", counts nothing")
     changed = [name for name in now.__struct_fields__ if name != "seq" and getattr(now, name) != getattr(was, name)]
-    return f"[yellow]~[/] connection {now.connection_id}: another {', '.join(changed)}"
+    return f"~ connection {now.connection_id}: another {', '.join(changed)}"
 
 
 def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.Guardrail | None) -> str:
     rule = f"${usd_text(now.rule.limit)} per {now.rule.period}, {now.rule.action}"
     if was is None:
-        return f"[green]+[/] {kind} {name}: {rule}"
-    return f"[yellow]~[/] {kind} {name}: ${usd_text(was.rule.limit)} per {was.rule.period}, {was.rule.action} → {rule}"
+        return f"+ {kind} {name}: {rule}"
+    return f"~ {kind} {name}: ${usd_text(was.rule.limit)} per {was.rule.period}, {was.rule.action} → {rule}"
 
 
 def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
@@ -148,7 +153,7 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
                 raise Wrong(result.detail or "refused")
             row = rows.get(key, {"state": "", "reasons": []})
             why = f"  still: {', '.join(row['reasons'])}" if state is State.ACTIVE and row["reasons"] else ""
-            out.print(f"key:{key}  {result.detail or row['state']}{why}", markup=False)
+            out.print(plain(f"key:{key}  {result.detail or row['state']}{why}"), markup=False)
 
     run(work)
 

@@ -14,7 +14,7 @@ from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
 from ..wire.times import parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, run, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
 
 ALL = 10**6
 
@@ -123,7 +123,7 @@ def explain(
         if facts is None:
             raise Wrong(f"there is no {what!r} in org {head.org!r}")
         if form is Format.TABLE and what.startswith("key:") and period is None:
-            out.print("\n".join(key_lines(facts)), highlight=False, markup=False)
+            out.print(plain("\n".join(key_lines(facts))), highlight=False, markup=False)
         else:
             print(json.dumps(facts, indent=2, default=str))
 

@@ -13,7 +13,7 @@ from ..store import tokens as stored
 from ..store.dialect import lock_orgs
 from ..store.schema import migrate as upgrade
 from ..wire.times import moment_text
-from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, run, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, run, show, tell, the_org
 
 tokens = typer.Typer(help="Access tokens: made, listed, revoked.", no_args_is_help=True)
 
@@ -61,7 +61,7 @@ def verify(org: OrgOption = None) -> None:
 
     difference = run(work)
     if difference:
-        err.print(f"[red]different[/]  {difference}", markup=True)
+        tell("different", "red", difference)
         raise typer.Exit(1)
 
 

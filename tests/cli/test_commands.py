@@ -196,3 +196,17 @@ def test_there_is_nothing_to_show_before_there_is_an_org(ledger: Ledger) -> None
         assert "ledger apply" in ledger(*command, code=1).stderr
     assert "'nobody'" in ledger("get", "keys", "--org", "nobody", code=1).stderr
     assert "equal" in ledger("verify").stdout
+
+
+def test_what_others_named_commands_neither_the_terminal_nor_the_printer(ledger: Ledger) -> None:
+    """A key's id comes from whoever sends usage: it is shown, not obeyed."""
+    name = "[/red][bold]\\x1b]0;gotcha\\x07\\x1b[2J"
+    policy = 'org: {id: acme}\nkeys:\n  "NAME": {workspace: "[/]"}\ncaps:\n  c: {scope: org, period: day, limit_usd: 1}\n'
+    policy = policy.replace("NAME", name)
+    plan = ledger("apply", ledger.file(policy), "--yes").stdout
+    table = ledger("get", "keys").stdout
+    lines = ledger("explain", "key:" + name.encode().decode("unicode_escape")).stdout
+    said = ledger("explain", "key:[/]", code=1).stderr
+    for shown in (plan, table, lines):
+        assert "[/red][bold]\\x1b]0;gotcha" in shown and "\x1b" not in shown and "\x07" not in shown
+    assert "[/]" in plan and "key:[/]" in said
