@@ -14,9 +14,9 @@ from .batch import RECORDED, Batch, Found, Outcome
 from .books import Books
 from .caps import Cap, Sum
 from .commands import Command, Reason, RecordUsage, Reject, Result, Status
-from .fold import ScopeSlot, by_scope, fold_usage, summed
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
+from .summing import ScopeSlot, by_scope, fold_usage, summed
 from .window import Calendar, Period, window_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3

@@ -13,10 +13,8 @@ from .books import Books, Said, SumKey
 from .caps import Action, Breach, Enforce, Sum, may_wait
 from .keys import Confirmation, Key, Workspace
 from .labels import amended
+from .summing import by_scope, fold_usage, summed
 from .window import MINUTE_US, Period
-
-Slot = tuple[str, str, int, int | None]  # key, workspace, day, hour
-ScopeSlot = tuple[str, int, int | None]  # scope, day, hour
 
 
 def fold(books: Books, entries: Iterable[e.Entry]) -> Books:
@@ -37,52 +35,6 @@ def fold(books: Books, entries: Iterable[e.Entry]) -> Books:
     if run:
         fold_usage(books, run, by_scope(books, summed(run)))
     return books
-
-
-def summed(run: Iterable[e.UsageRecorded]) -> dict[Slot, Sum]:
-    """Usage added up by (key, workspace, day, hour)."""
-    sums: dict[Slot, Sum] = {}
-    for entry in run:
-        slot = (entry.key, entry.workspace, entry.day, entry.hour_us)
-        part = sums.get(slot)
-        if part is None:
-            part = sums[slot] = Sum()
-        command = entry.command
-        usage = command.usage
-        cost = command.computed if command.cost is None else command.cost
-        if cost is None:
-            part.unpriced += 1
-        else:
-            part.spent += cost
-        if usage.byok and command.upstream is not None:
-            part.byok += command.upstream
-        part.requests += 1
-        part.input_tokens += usage.input_tokens
-        part.output_tokens += usage.output_tokens
-    return sums
-
-
-def by_scope(books: Books, sums: dict[Slot, Sum]) -> dict[ScopeSlot, Sum]:
-    """Sums by slot added up to every scope they count for, by (scope, day, hour) (M7)."""
-    scopes: dict[ScopeSlot, Sum] = {}
-    for (key, workspace, day, hour_us), part in sums.items():
-        for scope in books.scopes_of(key, workspace):
-            whole = scopes.get((scope, day, hour_us))
-            if whole is None:
-                whole = scopes[scope, day, hour_us] = Sum()
-            whole.add(part)
-    return scopes
-
-
-def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum]) -> None:
-    """Applies a run of usage whose sums by scope are known."""
-    for (scope, day, hour_us), part in sums.items():
-        books.book(scope, day, hour_us, part)
-        books.latest_day = max(books.latest_day, day)
-    last = run[-1]
-    books.seq, books.recorded_us = last.seq, last.recorded_us
-    latest_us = max(entry.command.time_us for entry in run)
-    books.latest_us = max(books.latest_us, latest_us)
 
 
 def _org_opened(books: Books, entry: e.OrgOpened) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.caps import Sum
 from ..core.commands import RecordUsage, Usage
 from ..core.entries import CostShared, Entry, Opening, ShareBooked, UsageCorrected, UsageRecorded
-from ..core.fold import summed
+from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
 from .dialect import chunks, insert_rows, select_known
