@@ -9,6 +9,7 @@ from benchmarks.core import fold_core
 from benchmarks.doors import import_rate, litellm_http_ingest, otlp_http_ingest
 from benchmarks.figures import publish
 from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
+from benchmarks.watching import scrape_ms, scrape_series
 
 FIGURES = {
     "fold_core": fold_core,
@@ -19,6 +20,8 @@ FIGURES = {
     "litellm_http_ingest": litellm_http_ingest,
     "otlp_http_ingest": otlp_http_ingest,
     "import_rate": import_rate,
+    "scrape_ms": scrape_ms,
+    "scrape_series": scrape_series,
 }
 
 

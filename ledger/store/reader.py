@@ -67,6 +67,8 @@ VIEWS = {
     "caps": f"""
         SELECT p.org, c.cap, c.scope, c.period, c.action, c.enforce, c.limit_nanos {_USD} AS limit_usd, u.spent {_USD} AS spent_usd,
                greatest(c.limit_nanos - u.spent, 0) {_USD} AS left_usd, 100.0 * u.spent / nullif(c.limit_nanos, 0) AS used_percent,
+               CASE WHEN p.start_at < now() THEN round(u.spent * extract(epoch FROM p.end_at - p.start_at)
+                    / extract(epoch FROM now() - p.start_at)) END {_USD} AS forecast_usd,
                p.start_at, p.end_at
         FROM watch.standing c JOIN watch.periods p USING (org_id, period)
         LEFT JOIN watch.parts a ON a.org_id = c.org_id AND a.scope = c.scope

@@ -176,8 +176,19 @@ def test_spend_is_what_the_api_says(watched: Watched, title: str, period: str, c
     assert row["spent_usd"] == Decimal(balance["spent_usd"])
 
 
-def test_caps_above_a_key_are_its_own_its_workspaces_and_its_orgs(watched: Watched) -> None:
+def test_caps_above_a_key_are_those_of_the_api(watched: Watched) -> None:
     rows = sql_of(watched, "spend", "Every cap above the chosen scope", key="alias-owner")
+    (balance,) = watched.api("balances", scope="key:alias-owner", period="day")["balances"]
+    above = {cap["cap"]: cap for cap in balance["above"]}
+    for row in rows:
+        cap = above.pop(row["cap"])
+        assert (row["scope"], row["period"], row["action"], row["enforce"]) == tuple(
+            cap[n] for n in ("scope", "period", "action", "enforce")
+        )
+        assert (row["limit_usd"], row["left_usd"]) == (Decimal(cap["limit_usd"]), Decimal(cap["left_usd"]))
+        assert int(row["used_percent"]) == cap["percent"]
+        assert float(row["forecast_usd"]) == pytest.approx(float(cap["forecast_usd"]), rel=0.05)  # time passes between the two
+    assert above == {}
     assert {row["cap"] for row in rows} == {"org-month", "org-year", "each/key:alias-owner", "teams/workspace:support"}
     percents = [row["used_percent"] for row in rows]
     assert percents == sorted(percents, reverse=True)
