@@ -165,6 +165,9 @@ async def _books(patient: Patient) -> list[Finding]:
     if now.command_since_us is not None and now_us - now.command_since_us > LATE_US:
         said = f"one is unconfirmed for {_span(now_us - now.command_since_us)}"
         found.append(Finding("key commands", Level.WRONG, said, "`ledger get commands` shows the gateway's own words"))
+    if now.leaking:
+        said = f"{now.leaking} spend though their pause was confirmed"
+        found.append(Finding("keys", Level.WRONG, said, "`ledger get keys` names them: stop them at the vendor by hand"))
     well = Finding("books", Level.WELL, f"{now.entries:,} entries of {now.orgs} orgs, {sum(slow.keys.values()):,} keys; today adds up")
     return found if slow.drift else [well, *found]
 

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from .core.commands import RecordUsage
-from .core.entries import CapBreached, Entry, KeyRegistered, UsageRecorded
+from .core.entries import CapBreached, Entry, KeyLeaking, KeyRegistered, UsageRecorded
 from .core.money import USD
 from .core.window import HOUR_US, SECOND_US, Period
 from .record import Booked
@@ -101,6 +101,8 @@ class Metrics:
                 elif isinstance(entry, CapBreached):
                     self.breaches.labels(entry.action, entry.enforce).inc()
                     self._time_breach(entry, entries)
+                elif isinstance(entry, KeyLeaking):
+                    self.leaks.inc()
                 elif isinstance(entry, KeyRegistered) and entry.by is None:
                     self.strangers.inc()
             self.unpriced.inc(unpriced)
@@ -173,6 +175,7 @@ class BooksGauges(Collector):
             yield _by("ledger_key_commands", "Key commands by delivery state (count).", ("delivery",), now.commands)
             oldest = self._age_s(now.command_since_us)
             yield _gauge("ledger_key_command_oldest_age_seconds", "Age of the oldest key command not yet confirmed (seconds).", oldest)
+            yield _gauge("ledger_leaking_keys", "Keys that spend though their pause was confirmed (count).", now.leaking)
             yield _by("ledger_parked_events", "Usage kept aside until it is sent again, by reason (count).", ("reason",), now.parked)
             if now.card_age_us is not None:
                 age_s = now.card_age_us / SECOND_US

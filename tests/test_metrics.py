@@ -12,7 +12,8 @@ from sqlalchemy import insert
 
 from ledger import gauges
 from ledger.core.caps import Action, Guardrail, Rule
-from ledger.core.commands import Command, SetCap, SetGuardrail, SetKey
+from ledger.core.commands import Command, ConfirmCommand, SetCap, SetGuardrail, SetKey
+from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.metrics import Metrics, exemplar
@@ -108,6 +109,18 @@ async def test_a_key_is_uncapped_if_no_cap_and_no_guardrail_stops_it(database: D
     ]
     assert (await scraped(database, commands))["ledger_uncapped_keys", ()] == 3  # bare-1, bare-2, railed-2
     assert (await scraped(database, [cap("all", "org", 500)]))["ledger_uncapped_keys", ()] == 0
+
+
+async def test_a_paused_key_that_spends_is_counted_and_shown(database: Database) -> None:
+    now_us = NOW_US
+    service = Service(database, Metrics(), lambda: now_us)
+    await service.record([cap("day", "key:k", 5), usage("e1", 5)])
+    await service.record([ConfirmCommand(org="acme", by="agent", key="k", credential="k", revision=1, state=State.PAUSED, mark=None)])
+    now_us += 600_000_000
+    await service.record([usage("e2", 1, time_us=now_us)])
+    async with gauges.showing_gauges(service):
+        found = samples(generate_latest(service.metrics.registry).decode())
+    assert (found["ledger_leaking_keys", ()], found["ledger_key_leaks_total", ()]) == (1, 1)
 
 
 async def test_drift_is_seen_when_a_balance_was_tampered_with(database: Database) -> None:

@@ -38,6 +38,7 @@ class Now(NamedTuple):
     Attributes:
       breaches: open ones by (action, enforce). commands: by delivery state. parked: by reason.
       windows: the orgs that spent most this month, by name, and every period a cap of theirs is for; the rest as `other`.
+      leaking: keys that spend though their pause was confirmed (K6).
       card_age_us: how long ago a price list was last taken in.
       latest: (org, time of its latest usage) of the same orgs.
     """
@@ -50,6 +51,7 @@ class Now(NamedTuple):
     commands: dict[str, int]
     command_since_us: int | None
     parked: dict[str, int]
+    leaking: int
     card_age_us: int | None
     windows: list[OrgWindow]
     latest: list[tuple[str, int]]
@@ -80,6 +82,7 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         commands=await _counts(connection, c.delivery),
         command_since_us=await connection.scalar(select(func.min(c.created_us)).where(c.delivery.in_(OPEN))),
         parked=await _counts(connection, p.reason),
+        leaking=int(await connection.scalar(select(func.count()).select_from(t.keys).where(t.keys.c.leaking)) or 0),
         card_age_us=await age_us(connection, now_us),
         windows=windows,
         latest=latest,

@@ -87,7 +87,7 @@ VIEWS = {
                {_at('b.opened_us', 'opened_at')}, {_at('b.closed_us', 'closed_at')}, {_at('b.end_us', 'end_at')}
         FROM breaches b JOIN orgs o USING (org_id)""",
     "keys": f"""
-        SELECT o.org, k.workspace, k.key_id AS key, k.state, k.revision, {_at('k.changed_us', 'changed_at')}, concat_ws(', ',
+        SELECT o.org, k.workspace, k.key_id AS key, k.state, k.leaking, k.revision, {_at('k.changed_us', 'changed_at')}, concat_ws(', ',
                  (SELECT string_agg('cap:' || b.cap_id, ', ' ORDER BY b.cap_id) FROM breaches b
                   WHERE b.org_id = k.org_id AND b.closed_us IS NULL AND b.enforce = 'on' AND b.action <> 'alert'
                     AND b.scope IN ('org', 'workspace:' || k.workspace, 'key:' || k.key_id)),
