@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..store import balances, explain, reports
 from ..store import tables as t
 from ..store.tokens import Token
+from ..wire.report import ask
 from . import models as m
 from .amounts import Balances
 from .auth import OrgReader, Reader
@@ -124,13 +126,19 @@ async def get_explanation(
     breach: Annotated[CapId | None, Query(description="CAP/ORDINAL")] = None,
     period: Period | None = None,
     at: Moment | None = None,
+    where: Annotated[list[str] | None, Query(max_length=20, description="a line of a report: what holds of it, as in the report")] = None,
+    from_: Annotated[str | None, Query(alias="from", description="with `where`: the first day, or a moment")] = None,
+    to: Annotated[str | None, Query(description="with `where`: the day after the last, or a moment")] = None,
 ) -> m.Explanation:  # fmt: skip
-    """A key's state (`scope=key:ID`), a balance (`scope` and `period`), or a breach, down to the entries (J6)."""
+    """A key's state (`scope=key:ID`), a balance (`scope` and `period`), a breach, or a line of a report (`where`), down to
+    the entries (J6)."""
     now_us = request.app.state.service.clock()
     async with snapshot(request) as connection:
         head = await found(connection, org)
         facts: dict[str, Any] | None
-        if breach is not None:
+        if where:
+            facts = await explain.line(connection, head, _asked(from_, to, where, head, now_us))
+        elif breach is not None:
             facts = await explain.breach(connection, head, breach)
         elif scope is not None and period is not None:
             facts = await explain.balance(connection, head, scope, period, at if at is not None else max(now_us, head.recorded_us))
@@ -140,4 +148,11 @@ async def get_explanation(
             raise Problem(422, "say scope=key:ID, scope and period, or breach=CAP/ORDINAL", "scope")
     if facts is None:
         raise Problem(404, "there is nothing of that name to explain")
-    return m.Explanation(about=breach or scope or "", facts=facts)
+    return m.Explanation(about=", ".join(where) if where else breach or scope or "", facts=facts)
+
+
+def _asked(start: str | None, end: str | None, where: list[str], head: reports.Head, now_us: int) -> Question:
+    try:
+        return ask(start, end, (), None, where, None, head.zone, max(now_us, head.recorded_us))
+    except QuestionError as error:
+        raise Problem(422, f"{error.field}: {error}", error.field) from None

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import system_clock
 from ..store import explain as explaining
 from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
+from ..wire.report import ask
 from ..wire.times import parse_moment
 from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
 
@@ -102,32 +104,70 @@ def _moment(at: str | None) -> int | None:
 
 
 def explain(
-    what: Annotated[str, typer.Argument(help="key:ID, a scope with --period, or a breach CAP/ORDINAL.")],
+    what: Annotated[str | None, typer.Argument(help="key:ID, a scope with --period, or a breach CAP/ORDINAL.")] = None,
     org: OrgOption = None,
     period: Annotated[Period | None, typer.Option(help="Explain the balance of this period instead.")] = None,
     at: Annotated[str | None, typer.Option(help="A moment in the balance's window.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="A line of a report: what holds of it, such as model:openai/gpt-5.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="With --where: the first day, or a moment.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="With --where: the day after the last, or a moment.")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Explain a key's state, a balance or a breach, down to the entries."""
+    """Explain a key's state, a balance, a breach or a line of a report, down to the entries."""
 
     async def work() -> None:
         at_us, now_us = _moment(at), system_clock()
+        if (what is None) == (not where):
+            raise Wrong("say what to explain: key:ID, a scope with --period, a breach CAP/ORDINAL, or --where for a line of a report")
         async with opened() as database, database.snapshot() as connection:
             head = await the_org(connection, org)
-            if period is not None:
-                facts = await explaining.balance(connection, head, what, period, at_us or max(now_us, head.recorded_us))
+            now_us = max(now_us, head.recorded_us)
+            if what is None:
+                facts = await explaining.line(connection, head, _asked(start, end, where or [], head, now_us))
+            elif period is not None:
+                facts = await explaining.balance(connection, head, what, period, at_us or now_us)
             elif what.startswith("key:"):
                 facts = await explaining.key(connection, head, what[4:], now_us)
             else:
                 facts = await explaining.breach(connection, head, what)
         if facts is None:
             raise Wrong(f"there is no {what!r} in org {head.org!r}")
-        if form is Format.TABLE and what.startswith("key:") and period is None:
+        if form is Format.TABLE and what is not None and what.startswith("key:") and period is None:
             out.print(plain("\n".join(key_lines(facts))), highlight=False, markup=False)
+        elif form is Format.TABLE and "newest" in facts:
+            out.print(plain("\n".join(sum_lines(facts))), highlight=False, markup=False)
         else:
             print(json.dumps(facts, indent=2, default=str))
 
     run(work)
+
+
+def _asked(start: str | None, end: str | None, where: list[str], head: reports.Head, now_us: int) -> Question:
+    try:
+        return ask(start, end, (), None, where, None, head.zone, now_us)
+    except QuestionError as error:
+        raise Wrong(f"--{error.field}: {error}") from None
+
+
+MOST_SHOWN = 20
+
+
+def sum_lines(facts: dict[str, Any]) -> list[str]:
+    """A balance or a line of a report, and the newest entries that it is the sum of."""
+    sums = facts.get("sums") or facts["balance"]
+    about = facts["balance"] if "balance" in facts else {"scope": ", ".join(facts["where"]), "period": "", **facts}
+    start, end = about.get("start") or facts.get("from"), about.get("end") or facts.get("to")
+    unpriced = f" + {sums['unpriced']} unpriced" if sums["unpriced"] else ""
+    lines = [f"{about['scope']} {about['period'] or ''}  ${sums['spent_usd']}{unpriced}   {start or 'ever'} to {end or 'now'}"]
+    for cap in about.get("caps", ()):
+        lines.append(f"{'cap':<9}{cap['cap']}: ${cap['left_usd']} left of ${cap['limit_usd']}")
+    lines.append(f"{'entries':<9}{facts['entries']}, the newest first")
+    for entry in facts["newest"][:MOST_SHOWN]:
+        cost = "unpriced" if entry.get("cost_usd") is None and "cost" not in entry else f"${entry.get('cost_usd') or entry.get('cost')}"
+        named = entry.get("id") or (f"corrects {entry['corrects']}: {entry['why']}" if "corrects" in entry else entry["type"])
+        lines.append(f"{'':<9}seq {entry['seq']}  {cost}  {entry.get('key') or ''}  {entry.get('model') or ''}  {named}")
+    seq = facts["seq"] if "seq" in facts else facts["as_of"]["seq"]
+    return [*lines, f"{'as of':<9}seq {seq}"]
 
 
 def key_lines(facts: dict[str, Any]) -> list[str]:

@@ -10,11 +10,13 @@ from ..core.caps import Breach, Cap, Enforce, counted
 from ..core.keys import State
 from ..core.levels import enforced, reasons
 from ..core.money import usd_text
+from ..core.questions import Question
 from ..core.window import Period, Window, window_at
 from ..wire.journal import decode_fact
+from ..wire.report import SUM_COLUMNS, about, sums_json
 from ..wire.times import moment_text
 from . import books as projections
-from . import journal, reports
+from . import journal, report, reports
 from . import keys as keyed
 from . import tables as t
 from .reports import Head, Json
@@ -151,6 +153,18 @@ async def balance(connection: AsyncConnection, head: Head, scope: str, period: P
         "balance": reports.balance_json(books, scope, window), "entries": int(count), "entries_usd": usd_text(int(spent or 0)),
         "first_seq": first, "last_seq": last, "newest": [reports.entry_json(journal.entry_of(row, head.org)) for row in rows],
         "as_of": {"seq": head.seq, "recorded_at": moment_text(head.recorded_us)},
+    }  # fmt: skip
+
+
+async def line(connection: AsyncConnection, head: Head, asked: Question) -> Json:
+    """A line of a report: its sums, and the newest of the entries that it is the sum of."""
+    sums = [row.sums async for row in report.rows(connection, head, asked)]
+    count, newest = await report.entries(connection, head, asked, MOST_ENTRIES)
+    entries = await journal.entries_at(connection, head.org_id, head.org, newest)
+    return {
+        **about(asked, head.org, head.seq, head.recorded_us), "where": [f"{only.dimension}={only.value or ''}" for only in asked.only],
+        "sums": sums_json(sums[0] if sums else (0,) * len(SUM_COLUMNS)), "entries": count,
+        "newest": [reports.entry_json(entries[seq]) for seq in newest],
     }  # fmt: skip
 
 

@@ -57,17 +57,25 @@ def rolled_lines(org_id: int, kinds: Iterable[Kind], within: Range | None) -> An
 
 
 def journal_lines(
-    of: Span, dimensions: Sequence[Dimension], within: Range | None, *, times: bool = False, before_us: int | None = None
+    of: Span,
+    dimensions: Sequence[Dimension],
+    within: Range | None,
+    *,
+    times: bool = False,
+    seqs: bool = False,
+    before_us: int | None = None,
 ) -> tuple[Any, Any]:
     """Lines of a span of the journal, of calls and of corrections.
 
-    `times`: with the quarter of an hour that each call ended in. `before_us`: only of calls that ended before.
+    `times`: with the quarter of an hour that each call ended in; `seqs`: with the entry's seq; `before_us`: only of calls that
+    ended before.
     """
     mine = and_(J.org_id == of.org_id, J.seq > of.after, J.seq <= of.until)
     shared = J.kind == journal.SHARED
     usage = select(
         J.day,
         *([_quarter(J.time_us)] if times else []),
+        *([J.seq] if seqs else []),
         *(_value(one, J, _charge(of, shared)) for one in dimensions),
         func.coalesce(J.cost, 0).label("spent"),
         case((J.byok, func.coalesce(J.upstream, 0)), else_=0).label("byok"),
@@ -79,6 +87,7 @@ def journal_lines(
     fixes = select(
         J.day,
         *([_quarter(first.c.time_us)] if times else []),
+        *([J.seq] if seqs else []),
         *(_value(one, first.c, literal(Charge.CORRECTION.value)) for one in dimensions),
         J.cost.label("spent"),
         literal(0).label("byok"),

@@ -4,9 +4,9 @@ From the rollup and the journal's tail where the rollup can answer, else from th
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, union_all
+from sqlalchemy import ColumnElement, and_, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import ORG
@@ -118,7 +118,15 @@ def _raw(question: Question) -> list[Dimension]:
     return list(dict.fromkeys(found))
 
 
-def _query(head: Head, question: Question, source: Any) -> Select[Any]:
+class _Joined(NamedTuple):
+    """Lines with what their dimensions need beside them."""
+
+    tables: Any
+    line: Any
+    values: dict[Dimension, ColumnElement[Any]]
+
+
+def _joined(head: Head, question: Question, source: Any) -> _Joined:
     whole = source.subquery("lines")
     line, joined = whole.c, whole
     values: dict[Dimension, ColumnElement[Any]] = {}
@@ -136,18 +144,34 @@ def _query(head: Head, question: Question, source: Any) -> Select[Any]:
             joined, values[one] = _labelled(joined, head, one.name, line, owner)
         else:
             values[one] = line[lines.name_of(one)]
-    at = _bucket(question, line)
+    return _Joined(joined, line, values)
+
+
+def _query(head: Head, question: Question, source: Any) -> Any:
+    joined, line, values = _joined(head, question, source)
     chosen = [values[one].label(f"d{n}") for n, one in enumerate(question.by)]
-    inner = select(at.label("at"), *chosen, *(line[name] for name in SUMS)).select_from(joined).where(*_filters(question.only, values))
+    at = _bucket(question, line).label("at")
+    inner = select(at, *chosen, *(line[name] for name in SUMS)).select_from(joined).where(*_filters(question.only, values))
     got = inner.subquery("got").c
-    keys = [got.at, *(got[f"d{n}"] for n in range(len(chosen)))]
-    grouped = keys if question.grain is not None else keys[1:]
-    first = got.at if question.grain is not None else literal(None)
     sums = [func.sum(got[name]) for name in SUMS]
-    query = (
-        select(first, *keys[1:], *sums).group_by(*grouped).order_by(*grouped) if grouped else select(first, *sums).having(func.count() > 0)
-    )
-    return query
+    keys = [got[f"d{n}"] for n in range(len(chosen))]
+    if question.grain is not None:
+        keys = [got.at, *keys]
+        return select(*keys, *sums).group_by(*keys).order_by(*keys)
+    whole = select(literal(None), *keys, *sums)
+    return whole.group_by(*keys).order_by(*keys) if keys else whole.having(func.count() > 0)
+
+
+async def entries(connection: AsyncConnection, head: Head, question: Question, most: int) -> tuple[int, list[int]]:
+    """How many entries of the journal the lines of a report are the sum of, and the seqs of the newest (J6)."""
+    within = Range(question.start_us, question.end_us, True) if question.timed else Range(question.start, question.end, False)
+    wanted = [one for one in _raw(question) if one.kind is not Kind.LABEL]
+    span = await lines.span(connection, head.org_id, head.zone, await seq_before(connection, head, question.start_us - EARLY_US), head.seq)
+    joined = _joined(head, question, union_all(*lines.journal_lines(span, wanted, within, seqs=True)))
+    where = _filters(question.only, joined.values)
+    count = await connection.scalar(select(func.count()).select_from(joined.tables).where(*where))
+    newest = select(joined.line.seq).select_from(joined.tables).where(*where).order_by(joined.line.seq.desc()).limit(most)
+    return int(count or 0), list(await connection.scalars(newest))
 
 
 def _bucket(question: Question, line: Any) -> ColumnElement[Any]:

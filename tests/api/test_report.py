@@ -101,6 +101,18 @@ async def test_a_range_of_moments_cuts_days(api: Api) -> None:
     assert [(row["start"], row["requests"]) for row in hours["rows"]] == [("2026-03-08T09:00:00Z", 2)]
 
 
+async def test_a_line_of_a_report_explains_itself_down_to_its_entries(api: Api) -> None:
+    """J6."""
+    await spend(api)
+    where = ["label:cost_center=4711", "key:crawler"]
+    answer = await api.ask("GET", f"/v1/orgs/acme/explain?{urlencode({**MARCH, 'where': where}, doseq=True)}")
+    facts = answer.json()["facts"]
+    (row,) = (await report(api, **MARCH, where=where, by="key"))["rows"]
+    assert facts["sums"] == {name: row[name] for name in facts["sums"]}
+    assert facts["entries"] == 2 and [entry["id"] for entry in facts["newest"]] == ["e3", "e1"]
+    problem(await api.ask("GET", "/v1/orgs/acme/explain?where=colour:red"), 422, "where")
+
+
 async def test_a_token_for_one_workspace_sees_that_workspace_only(api: Api) -> None:
     await spend(api)
     await api.use(event("e4", "5.00", key="writer", workspace="press"))
