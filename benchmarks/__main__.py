@@ -8,6 +8,7 @@ from rich.console import Console
 from benchmarks.core import fold_core
 from benchmarks.doors import import_rate, litellm_http_ingest, otlp_http_ingest
 from benchmarks.figures import publish
+from benchmarks.kafka import kafka_postgres_fold, kafka_postgres_fold_wide
 from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
 from benchmarks.watching import scrape_ms, scrape_series
 
@@ -22,6 +23,8 @@ FIGURES = {
     "import_rate": import_rate,
     "scrape_ms": scrape_ms,
     "scrape_series": scrape_series,
+    "kafka_postgres_fold": kafka_postgres_fold,
+    "kafka_postgres_fold_wide": kafka_postgres_fold_wide,
 }
 
 
@@ -37,7 +40,8 @@ def main() -> None:
     figures = []
     for name in args.names or FIGURES:
         with Console(stderr=True).status(f"measuring {name}"):
-            figures.append(FIGURES[name](args.rounds))
+            made = FIGURES[name](args.rounds)
+            figures += made if isinstance(made, list) else [made]
     publish(figures, args.output)
 
 
