@@ -84,7 +84,8 @@ def wide() -> Population:
     draw = random.Random(7)
     orgs = [f"org-{n:04d}" for n in range(2_000)]
     owners = draw.choices(range(2_000), weights=[1 / (n + 1) ** 0.8 for n in range(2_000)], k=100_000)
-    keys = [(orgs[o], f"ws-{o}-{draw.randrange(5)}", f"key-{hashlib.sha256(f'L{n}'.encode()).hexdigest()[:40]}") for n, o in enumerate(owners)]
+    names = [f"key-{hashlib.sha256(f'L{n}'.encode()).hexdigest()[:40]}" for n in range(100_000)]
+    keys = [(orgs[owner], f"ws-{owner}-{draw.randrange(5)}", name) for owner, name in zip(owners, names, strict=True)]
     weights = [1 / (n + 1) ** 0.7 for n in range(100_000)]
     draw.shuffle(weights)
     orders: list[Command] = []
@@ -262,7 +263,7 @@ async def reference(connection: asyncpg.Connection) -> float:
         await connection.copy_to_table(f"ref_{table}", source=file, format="binary")
     took_s = time.perf_counter() - began
     await connection.execute("DROP TABLE ref_journal, ref_known_ids")
-    return rows / took_s
+    return float(rows or 0) / took_s
 
 
 def _measure(name: str, who: Population, rounds: int, target: str, *, timed_ids: bool = False, processes: int = 1) -> list[Figure]:

@@ -90,25 +90,23 @@ class Metrics:
             self.batch_size.observe(len(booked.results))
         self.mismatches.inc(booked.mismatches)
         for org, entries in booked.entries.items():
-            spent = unpriced = late = apart = 0
+            self._count_usage(org, [entry for entry in entries if type(entry) is UsageRecorded])
             for entry in entries:
-                if isinstance(entry, UsageRecorded):
-                    cost = entry.command.booked
-                    spent += cost or 0
-                    unpriced += cost is None
-                    apart += self._apart(entry.command)
-                    late += entry.recorded_us - entry.command.time_us > HOUR_US
-                elif isinstance(entry, CapBreached):
+                if type(entry) is CapBreached:
                     self.breaches.labels(entry.action, entry.enforce).inc()
                     self._time_breach(entry, entries)
-                elif isinstance(entry, KeyLeaking):
+                elif type(entry) is KeyLeaking:
                     self.leaks.inc()
-                elif isinstance(entry, KeyRegistered) and entry.by is None:
+                elif type(entry) is KeyRegistered and entry.by is None:
                     self.strangers.inc()
-            self.unpriced.inc(unpriced)
-            self.late.inc(late)
-            self.apart.inc(apart)
-            self.spend.labels(self._label(org)).inc(spent / USD)
+
+    def _count_usage(self, org: str, usage: list[UsageRecorded]) -> None:
+        costs = [cost for entry in usage if (cost := entry.command.booked) is not None]
+        both = [entry.command for entry in usage if entry.command.card is not None]
+        self.unpriced.inc(len(usage) - len(costs))
+        self.late.inc(sum(entry.recorded_us - entry.command.time_us > HOUR_US for entry in usage))
+        self.apart.inc(sum(map(self._apart, both)))
+        self.spend.labels(self._label(org)).inc(sum(costs) / USD)
 
     def _time_breach(self, breach: CapBreached, entries: list[Entry]) -> None:
         place = -1 if breach.entry is None else breach.entry - entries[0].seq  # entries of one batch are consecutive (J1)

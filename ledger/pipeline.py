@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .core.batch import Found
+from .core.batch import RECORDED, Found
 from .core.books import Books, SumKey
-from .core.commands import Command, RecordUsage, Result, Status
+from .core.commands import Command, RecordUsage
 from .core.entries import UsageRecorded
 from .core.window import Period
 from .record import Booked, Chunk, Effect, Kept, Shelf, append, decide, find, load, record, save
@@ -73,7 +73,7 @@ class Pipeline:
     async def _decide(self, commands: Sequence[RecordUsage], now_us: int) -> Flight:
         """Steps 2 and 3, on a connection that only reads."""
         epoch, chunk = self._epoch, _by_org(commands)
-        booked = Booked([Result(Status.RECORDED)] * len(commands), {})
+        booked = Booked([RECORDED] * len(commands), {})
         try:
             kept = await self._kept(sorted(chunk))
             before = {org: (org_id, books.seq) for org, (org_id, books) in kept.items()}

@@ -12,7 +12,7 @@ from itertools import zip_longest
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .core.batch import Found
+from .core.batch import RECORDED, Found
 from .core.books import Books, SumKey
 from .core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
 from .core.entries import Entry, UsageRecorded
@@ -85,7 +85,7 @@ async def record(
     what the database raises; then nothing was booked.
     """
     names = sorted({*map(org_of, commands), *orgs})
-    booked = Booked([Result(Status.RECORDED)] * len(commands), {})
+    booked = Booked([RECORDED] * len(commands), {})
     async with shelf.lock:
         async with database.writer.connect() as connection, connection.begin() as transaction:
             await lock_orgs(connection, names)
@@ -181,9 +181,10 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
         outcome = execute(books, commands, now_us, found[org])
         booked.mismatches += outcome.mismatches
         booked.entries.setdefault(org, []).extend(outcome.entries)
-        for (index, _), result in zip(run, outcome.results, strict=True):
-            booked.results[index] = result
-        parked += _parked(commands, outcome.results, now_us)
+        odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
+        for place in odd:
+            booked.results[run[place][0]] = outcome.results[place]
+        parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
         touched.append((org_id, books))
         entries.append((org_id, outcome.entries))
         facts = (entry for entry in outcome.entries if type(entry) is not UsageRecorded)

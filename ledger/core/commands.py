@@ -47,7 +47,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     seq: int | None = None
 
 
-class Usage(msgspec.Struct, gc=False, kw_only=True):
+class Usage(msgspec.Struct, gc=False):
     """What a gateway says happened in one call, as parsed. Counts are tokens; cached and cache-write tokens are inside
     input, reasoning inside output. Prompts and completions have no field here (S7)."""
 
@@ -77,7 +77,7 @@ class Usage(msgspec.Struct, gc=False, kw_only=True):
     started_us: int | None = None
 
 
-class RecordUsage(msgspec.Struct, gc=False, kw_only=True):
+class RecordUsage(msgspec.Struct, gc=False):
     """Book one usage event.
 
     Attributes:

@@ -15,6 +15,7 @@ MAX_EVENT_NANOS = 1_000_000 * USD  # T4: a single event above a million dollars 
 MAX_AMOUNT_NANOS = 9_000_000_000 * USD  # a limit or a sum must stay far inside 64 bits
 _MAX_TEXT = 64  # longer than any honest amount: 19 digits, a point, and room for a double's exact digits
 _NANO = Decimal("1e-9")
+_SHIFT = tuple(10 ** (9 - places) for places in range(10))
 # Wide enough that no amount within _MAX_TEXT is rounded before the one rounding of M2.
 _EXACT = Context(prec=2 * _MAX_TEXT, rounding=ROUND_HALF_EVEN)
 _CURRENCY = re.compile(r"(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])|[€£¥]")
@@ -31,13 +32,9 @@ def parse_usd(text: str, most: int = MAX_EVENT_NANOS) -> Nanos:
     Raises AmountError for text that is not a plain decimal number, is negative, or exceeds `most`.
     """
     whole, _, fraction = text.partition(".")
-    if len(fraction) <= 9 and len(whole) <= 7 and whole.isascii() and whole.isdigit():
-        if not fraction:
-            nanos = int(whole) * USD
-        elif fraction.isascii() and fraction.isdigit():
-            nanos = int(whole) * USD + int(fraction) * 10 ** (9 - len(fraction))
-        else:
-            nanos = _parse_slowly(text, most)
+    digits = whole + fraction
+    if len(fraction) <= 9 and 0 < len(whole) <= 7 and digits.isdigit() and digits.isascii():
+        nanos = int(digits) * _SHIFT[len(fraction)]
     else:
         nanos = _parse_slowly(text, most)
     if nanos > most:

@@ -47,9 +47,12 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
     """The day rows that usage will be booked on, and the current windows of the scopes it counts for."""
     calendar = Calendar(books.zone, books.counts_hours())
     rows: set[tuple[str, str | None, int, int | None]] = set()
+    latest_us = now_us + AHEAD_US
     for command in usage:
-        if 0 <= command.time_us <= now_us + AHEAD_US:
-            calendar.locate(command.time_us)
+        time_us = command.time_us
+        if 0 <= time_us <= latest_us:
+            if not calendar.low_us <= time_us < calendar.high_us:
+                calendar.locate(time_us)
             rows.add((command.usage.key, command.usage.workspace, calendar.day, calendar.hour))
     scopes: dict[str, str] = {}
     for name, claimed, day, hour in rows:

@@ -242,7 +242,7 @@ class Card:
     def apply(self, commands: Iterable[Command]) -> None:
         """Writes what the card makes of each call into its command, reported cost or not."""
         version = self.version
-        for command in commands:
+        for command in commands if self._rates else ():
             if isinstance(command, RecordUsage) and command.usage.model is not None:
                 command.computed = self.price(command.usage, command.time_us)
                 command.card = None if command.computed is None else version

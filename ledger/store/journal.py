@@ -24,7 +24,7 @@ _encode, _decode_tags = msgspec.json.encode, msgspec.json.Decoder(dict[str, str]
 
 def row_of(org_id: int, entry: Entry) -> tuple[Any, ...]:
     """An entry as a row of the journal, in the table's column order."""
-    if not isinstance(entry, UsageRecorded):
+    if type(entry) is not UsageRecorded:
         return _fact_row(org_id, entry)
     command = entry.command
     usage = command.usage
@@ -86,13 +86,11 @@ def rows_of(batches: Iterable[tuple[int, Sequence[Entry]]]) -> Rows:
     """The rows of each org's entries."""
     rows = Rows([], [])
     for org_id, entries in batches:
-        for entry in entries:
-            rows.journal.append(row_of(org_id, entry))
-            if isinstance(entry, UsageRecorded):
-                rows.known.append((org_id, entry.command.digest, entry.seq))
-            elif isinstance(entry, UsageCorrected | CostShared):
-                rows.known.append((org_id, entry.digest, entry.seq))
-    rows.known.sort()
+        rows.journal.extend([row_of(org_id, entry) for entry in entries])
+        known = [(entry.command.digest, entry.seq) for entry in entries if type(entry) is UsageRecorded]
+        known += [(entry.digest, entry.seq) for entry in entries if isinstance(entry, UsageCorrected | CostShared)]
+        known.sort()
+        rows.known.extend([(org_id, digest, seq) for digest, seq in known])
     return rows
 
 

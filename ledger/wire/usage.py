@@ -165,24 +165,21 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
     cost, cost_text = _amount(data.cost_usd, "data.cost_usd")
     upstream, upstream_text = _amount(data.upstream_cost_usd, "data.upstream_cost_usd")
     source, event_id = clean_name(event.source), clean_text(event.id)
-    started = data.started_at
+    # By position, in the order of the fields: a tenth of the time that names take.
     usage = Usage(
-        org=owner, key=clean_name(data.key), workspace=clean_name(data.workspace) if data.workspace else None,
-        model=data.model and clean_name(data.model), provider=data.provider and clean_name(data.provider),
-        input_tokens=data.input_tokens or 0, cached_input_tokens=data.cached_input_tokens or 0,
-        cache_write_tokens=data.cache_write_tokens or 0, output_tokens=data.output_tokens or 0,
-        reasoning_tokens=data.reasoning_tokens or 0, audio_tokens=data.audio_tokens or 0, images=data.images or 0,
-        searches=data.searches or 0, byok=data.byok or False, batch=data.batch or False, member=data.member and clean_name(data.member),
-        end_user=data.end_user and clean_name(data.end_user), preset=data.preset and clean_name(data.preset),
-        preset_version=data.preset_version, session=data.session and clean_name(data.session),
-        tags={clean_name(name): clean_name(value) for name, value in data.tags.items()} if data.tags else None,
-        hold=data.hold and clean_text(data.hold), response_id=data.response_id and clean_text(data.response_id),
-        started_us=None if started is None else micros(started),
+        owner, clean_name(data.key), clean_name(data.workspace) if data.workspace else None,
+        data.model and clean_name(data.model), data.provider and clean_name(data.provider),
+        data.input_tokens or 0, data.cached_input_tokens or 0, data.cache_write_tokens or 0, data.output_tokens or 0,
+        data.reasoning_tokens or 0, data.audio_tokens or 0, data.images or 0, data.searches or 0,
+        data.byok or False, data.batch or False,
+        data.member and clean_name(data.member), data.end_user and clean_name(data.end_user),
+        data.preset and clean_name(data.preset), data.preset_version, data.session and clean_name(data.session),
+        {clean_name(name): clean_name(value) for name, value in data.tags.items()} if data.tags else None,
+        data.hold and clean_text(data.hold), data.response_id and clean_text(data.response_id),
+        data.started_at and micros(data.started_at),
     )  # fmt: skip
-    return RecordUsage(
-        source=source, event_id=event_id, digest=identity(owner, source, event_id), time_us=micros(event.time), cost=cost,
-        cost_text=cost_text, upstream=upstream, upstream_text=upstream_text, usage=usage,
-    )  # fmt: skip
+    digest = identity(owner, source, event_id)
+    return RecordUsage(source, event_id, digest, micros(event.time), cost, cost_text, upstream, upstream_text, usage)
 
 
 def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
