@@ -161,9 +161,9 @@ async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: in
 
 
 class Effect(msgspec.Struct):
-    """What a batch is to write: rows of the journal and of the projections, messages, parked events."""
+    """What a batch is to write: entries by org's id, rows of the projections, messages, parked events."""
 
-    rows: journal.Rows
+    entries: list[tuple[int, list[Entry]]]
     changes: saving.Changes
     messages: list[tuple[int, Message]]
     parked: list[tuple[str, bytes, str, int, str]]
@@ -189,12 +189,12 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
         entries.append((org_id, outcome.entries))
         facts = (entry for entry in outcome.entries if type(entry) is not UsageRecorded)
         messages += [(org_id, message) for entry in facts for message in messages_of(org, entry)]
-    return Effect(journal.rows_of(entries), saving.changes(touched, now_us), messages, parked)
+    return Effect(entries, saving.changes(touched, now_us), messages, parked)
 
 
 async def append(connection: AsyncConnection, effect: Effect) -> None:
     """Step 4: entries to the journal, identities made known, messages to the outbox."""
-    await journal.append(connection, effect.rows)
+    await journal.append(connection, effect.entries)
     await outbox.put(connection, effect.messages)
 
 

@@ -19,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from .packing import pieces
+
 CHANNEL = "ledger_outbox"
 LISTEN_CHECK_S = 10.0
 _AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})  # SQLSTATE classes: connection, read-only, rollback, resources, operator
@@ -204,6 +206,21 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     else:
         marks = ",".join("?" * len(names))
         await driver.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
+
+
+async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterable[tuple[Any, ...]], packed: Iterable[bytes]) -> None:
+    """Appends many rows, given in both forms of which one is read: values in column order, or packed for a binary COPY."""
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    if not is_postgres(connection):
+        await driver.executemany(f"INSERT INTO {table.name} VALUES ({','.join('?' * len(table.columns))})", rows)
+        return
+
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in pieces(packed):
+            yield piece
+
+    await driver.copy_to_table(table.name, source=stream(), format="binary")
 
 
 async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> list[tuple[int, bytes, int]]:

@@ -1,7 +1,7 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select
@@ -13,7 +13,8 @@ from ..core.entries import CostShared, Entry, Opening, ShareBooked, UsageCorrect
 from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
-from .dialect import chunks, insert_rows, select_known
+from .dialect import append_rows, chunks, select_known
+from .packing import pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 
 USAGE, SHARED = "UsageRecorded", "ShareBooked"
@@ -75,29 +76,30 @@ def entry_of(row: Row[Any], org: str) -> Entry:
     return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
 
 
-class Rows(NamedTuple):
-    """What a batch adds to the journal, and to the identities known, as rows."""
-
-    journal: list[tuple[Any, ...]]
-    known: list[tuple[Any, ...]]
+Batches = Sequence[tuple[int, Sequence[Entry]]]  # by org: its id, and entries in sequence
 
 
-def rows_of(batches: Iterable[tuple[int, Sequence[Entry]]]) -> Rows:
-    """The rows of each org's entries."""
-    rows = Rows([], [])
-    for org_id, entries in batches:
-        rows.journal.extend([row_of(org_id, entry) for entry in entries])
-        known = [(entry.command.digest, entry.seq) for entry in entries if type(entry) is UsageRecorded]
-        known += [(entry.digest, entry.seq) for entry in entries if isinstance(entry, UsageCorrected | CostShared)]
-        known.sort()
-        rows.known.extend([(org_id, digest, seq) for digest, seq in known])
-    return rows
+async def append(connection: AsyncConnection, batches: Batches) -> None:
+    """Appends each org's entries and the identities they make known. The primary keys refuse a second writer."""
+    known = [row for org_id, entries in batches for row in _known_rows(org_id, entries)]
+    await append_rows(
+        connection, journal,
+        rows=(row_of(org_id, entry) for org_id, entries in batches for entry in entries),
+        packed=(_packed(org_id, entry) for org_id, entries in batches for entry in entries),
+    )  # fmt: skip
+    await append_rows(connection, known_ids, rows=known, packed=(pack_known(*row) for row in known))
 
 
-async def append(connection: AsyncConnection, rows: Rows) -> None:
-    """Appends entries and the identities they make known. The primary keys refuse a second writer."""
-    await insert_rows(connection, journal, rows.journal)
-    await insert_rows(connection, known_ids, rows.known)
+def _known_rows(org_id: int, entries: Sequence[Entry]) -> list[tuple[int, bytes, int]]:
+    """The identities that entries make known, in the order of their index."""
+    known = [(entry.command.digest, entry.seq) for entry in entries if type(entry) is UsageRecorded]
+    known += [(entry.digest, entry.seq) for entry in entries if isinstance(entry, UsageCorrected | CostShared)]
+    known.sort()
+    return [(org_id, digest, seq) for digest, seq in known]
+
+
+def _packed(org_id: int, entry: Entry) -> bytes:
+    return pack_usage(org_id, entry) if type(entry) is UsageRecorded else pack_row(_fact_row(org_id, entry))
 
 
 async def known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> dict[int, dict[bytes, int]]:
