@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord
 
 from ledger.service import Service
 from ledger.store import books, inbox
-from ledger.store.dialect import is_away
+from ledger.store.away import is_away
 from ledger.wire.messages import parse_key_command
 
 WAIT_S = 1.0

@@ -17,7 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from ledger.core.commands import RecordUsage, Rejected, Result, Status
 from ledger.kafka import Kafka, publish
 from ledger.service import MOST_AHEAD, Service
-from ledger.store.dialect import is_away
+from ledger.store.away import is_away
 from ledger.wire.messages import USAGE_DEAD
 from ledger.wire.records import dead_letter, encode_dead_letter, read_record
 

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ..service import Service
 from ..store import tokens
-from ..store.dialect import is_away
+from ..store.away import is_away
 from ..store.tokens import Token
 from .problems import Problem
 from .values import OrgId

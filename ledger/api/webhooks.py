@@ -21,8 +21,9 @@ from ..core.connections import Connection, Gateway
 from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
 from ..store import observed, reports
+from ..store.away import is_away
 from ..store.books import connection_of
-from ..store.dialect import Database, is_away
+from ..store.dialect import Database
 from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of

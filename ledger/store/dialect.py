@@ -6,34 +6,32 @@ per org, taken first and in sorted order, so that two batches can't wait for eac
 
 import asyncio
 import fcntl
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
-import asyncpg
 from sqlalchemy import Select, Table, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .packing import pieces
 
 CHANNEL = "ledger_outbox"
 LISTEN_CHECK_S = 10.0
-_AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})  # SQLSTATE classes: connection, read-only, rollback, resources, operator
 MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
 
 
 class Database(NamedTuple):
-    """Where the books are kept. `writer` begins transactions that write; `reader` those that only read."""
+    """Where the books are kept. `writer` begins transactions that write; `reader` those that only read, of a replica if there
+    is one; `primary` those that must see every commit."""
 
     writer: AsyncEngine
     reader: AsyncEngine
+    primary: AsyncEngine
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -70,14 +68,14 @@ def connect(url: str, read_url: str | None = None) -> Database:
     if parsed.drivername == "postgresql+asyncpg":
         writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True)
         if read_url is None:
-            return Database(writer, writer)
-        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True))
+            return Database(writer, writer, writer)
+        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True), writer)
     writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60)
     reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _beginner(begin))
-    return Database(writer, reader)
+    return Database(writer, reader, reader)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -183,15 +181,6 @@ async def listen(database: Database, wake: asyncio.Event) -> None:
         while True:
             await asyncio.sleep(LISTEN_CHECK_S)
             await connection.execute(text("SELECT 1"))
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the database could not be reached or could not serve just now, so that trying again may help."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or (error.orig is not None and is_away(error.orig))
-    if isinstance(error, OSError | TimeoutError | PoolTimeout | asyncpg.InterfaceError | sqlite3.OperationalError):
-        return True
-    return str(getattr(error, "sqlstate", None) or "")[:2] in _AWAY or (error.__cause__ is not None and is_away(error.__cause__))
 
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
