@@ -14,7 +14,7 @@ from ledger.cli.serve import configure_logs
 from ledger.gateways.outward import open_gateway
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.settings import Settings, SettingsError, kafka_of, read_settings
+from ledger.settings import Settings, SettingsError, channels_of, kafka_of, read_settings
 from ledger.store.dialect import connect
 from ledger.store.schema import is_current
 
@@ -44,7 +44,7 @@ async def _run(names: list[str], given: Settings) -> None:
             if not await is_current(connection):
                 raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
         service = Service(database, Metrics(given.drift_percent), declared_only=given.declared_orgs_only)
-        consumers = Consumers(names, service, kafka, lambda connection: open_gateway(connection, os.environ))
+        consumers = Consumers(names, service, kafka, lambda connection: open_gateway(connection, os.environ), channels_of(given))
         await consumers.run(given.metrics_listen, given.metrics_port)
     finally:
         await database.close()

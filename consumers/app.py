@@ -25,10 +25,13 @@ from consumers.usage import UsageConsumer
 from consumers.watchdog import Watchdog
 from ledger.agent import Agent
 from ledger.core.connections import Connection
+from ledger.gateways.channels import Channel
 from ledger.gateways.gateway import Gateway
 from ledger.gauges import showing_gauges
 from ledger.kafka import Kafka, producing
+from ledger.keycheck import KEYCHECK_IDLE_S, check_once
 from ledger.loop import repeat
+from ledger.notifier import NOTIFIER_IDLE_S, Notifier
 from ledger.pricing import Pricer
 from ledger.pulse import pulse_once
 from ledger.rollup import rollup_once
@@ -48,7 +51,10 @@ log = structlog.get_logger()
 class Consumers:
     """The consumers of one process."""
 
-    def __init__(self, names: Sequence[str], service: Service, kafka: Kafka, open_gateway: Callable[[Connection], Gateway]) -> None:
+    def __init__(
+        self, names: Sequence[str], service: Service, kafka: Kafka, open_gateway: Callable[[Connection], Gateway],
+        channels: Sequence[Channel] = (),
+    ) -> None:  # fmt: skip
         self.names, self.service, self.kafka = names, service, kafka
         self.broker = KafkaBroker(
             kafka.bootstrap, security=_security(kafka), logger=None, apply_types=False, client_id="ledger", graceful_timeout=10,
@@ -58,6 +64,8 @@ class Consumers:
         self.fatal: BaseException | None = None
         self._accepted = asyncio.Event()
         self._agent = Agent(service, open_gateway, self._accepted) if "keys" in names else None
+        self._open_gateway = open_gateway
+        self._notifier = Notifier(service, channels) if channels and "relay" in names else None
         self._usage: UsageConsumer | None = None
         self._watchdog: Watchdog | None = None
 
@@ -163,6 +171,9 @@ class Consumers:
             loops += [repeat("relay", lambda: relay_once(service, kafka, producer), service.news), self._listen()]
         if self._agent is not None:
             loops.append(repeat("agent", self._agent.step, self._accepted))
+            loops.append(repeat("keycheck", lambda: check_once(service, self._open_gateway), never, KEYCHECK_IDLE_S))
+        if self._notifier is not None:
+            loops.append(repeat("notifier", self._notifier.once, never, NOTIFIER_IDLE_S))
         if "entries" in self.names:
             loops.append(repeat("entries", lambda: publish_once(service, kafka, producer), never))
         tasks = [asyncio.ensure_future(loop) for loop in loops]
@@ -176,6 +187,8 @@ class Consumers:
                     await task
             if self._agent is not None:
                 await self._agent.close()
+            if self._notifier is not None:
+                await self._notifier.close()
 
     async def _listen(self) -> None:
         async def step() -> int:

@@ -2,27 +2,31 @@
 are. Each loop survives what it meets: it says so, waits, and goes on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .agent import Agent
 from .core.connections import Connection
+from .gateways.channels import Channel
 from .gateways.gateway import Gateway
-from .keycheck import check_once
+from .keycheck import KEYCHECK_IDLE_S, check_once
 from .loop import repeat
+from .notifier import NOTIFIER_IDLE_S, Notifier
 from .pricing import Pricer
 from .pulse import pulse_once
 from .relay import relay_once
 from .rollup import rollup_once
 from .service import Service
 
-KEYCHECK_IDLE_S = 600.0
 PRICING_IDLE_S = 5.0
 ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 
 
-async def run(service: Service, open_gateway: Callable[[Connection], Gateway]) -> None:
-    """Runs until cancelled. `open_gateway` opens what is at the other end of a connection. With Kafka the consumers do it."""
+async def run(service: Service, open_gateway: Callable[[Connection], Gateway], channels: Sequence[Channel] = ()) -> None:
+    """Runs until cancelled. `open_gateway` opens what is at the other end of a connection; `channels` are how people are told.
+
+    With Kafka the consumers do all this."""
     accepted = asyncio.Event()
+    notifier = Notifier(service, channels)
     agent = Agent(service, open_gateway, accepted)
 
     async def relay() -> int:
@@ -37,7 +41,10 @@ async def run(service: Service, open_gateway: Callable[[Connection], Gateway]) -
             group.create_task(repeat("relay", relay, service.news))
             group.create_task(repeat("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
             group.create_task(repeat("agent", agent.step, accepted))
+            if channels:
+                group.create_task(repeat("notifier", notifier.once, asyncio.Event(), NOTIFIER_IDLE_S))
             group.create_task(repeat("keycheck", lambda: check_once(service, open_gateway), asyncio.Event(), KEYCHECK_IDLE_S))
             group.create_task(repeat("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
     finally:
         await agent.close()
+        await notifier.close()

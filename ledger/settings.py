@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .gateways.channels import Channel, EmailChannel, SlackChannel, WebhookChannel
 from .kafka import Kafka
 
 PREFIX = "LEDGER_"
@@ -35,6 +36,13 @@ class Settings(BaseModel):
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
     drift_percent: int = Field(default=5, ge=0, le=1000, description="how far a reported cost may be from the rate card's before it counts")
 
+    notify_webhook_url: str | None = Field(default=None, pattern="^https?://", description="webhook that is told of breaches, signed")
+    notify_webhook_secret: str | None = Field(default=None, description="what it is signed with: whsec_ and base64 (Standard Webhooks)")
+    notify_slack_url: str | None = Field(default=None, pattern="^https?://", description="Slack's incoming webhook, told of breaches")
+    notify_email_to: str | None = Field(default=None, description="e-mail addresses that are told of breaches, by commas")
+    notify_email_from: str | None = Field(default=None, description="address that such mail comes from")
+    notify_smtp_url: str | None = Field(default=None, pattern="^smtps?://", description="mail server: smtp://[USER:PASSWORD@]HOST[:PORT]")
+
     kafka_bootstrap_servers: str | None = Field(default=None, description="HOST:PORT,… of Kafka; without it everything runs in `serve`")
     kafka_security_protocol: str = Field(default="PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$", description="as Kafka's")
     kafka_sasl_mechanism: str = Field(default="PLAIN", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="as Kafka's")
@@ -51,6 +59,15 @@ class Settings(BaseModel):
             raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080")
         return listen
 
+    @model_validator(mode="after")
+    def _channels_are_whole(self) -> "Settings":
+        mail = (self.notify_email_to, self.notify_email_from, self.notify_smtp_url)
+        if (self.notify_webhook_url is None) is not (self.notify_webhook_secret is None):
+            raise ValueError("LEDGER_NOTIFY_WEBHOOK_URL and LEDGER_NOTIFY_WEBHOOK_SECRET go together")
+        if any(mail) and not all(mail):
+            raise ValueError("LEDGER_NOTIFY_EMAIL_TO, LEDGER_NOTIFY_EMAIL_FROM and LEDGER_NOTIFY_SMTP_URL go together")
+        return self
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
@@ -66,6 +83,19 @@ def kafka_of(given: Settings) -> Kafka | None:
         given.kafka_bootstrap_servers, given.topic_prefix, given.kafka_security_protocol, given.kafka_sasl_mechanism,
         given.kafka_sasl_username, given.kafka_sasl_password, given.kafka_ssl_cafile,
     )  # fmt: skip
+
+
+def channels_of(given: Settings) -> list[Channel]:
+    """How people are told. Made inside a running event loop."""
+    channels: list[Channel] = []
+    if given.notify_webhook_url and given.notify_webhook_secret:
+        channels.append(WebhookChannel(given.notify_webhook_url, given.notify_webhook_secret))
+    if given.notify_slack_url:
+        channels.append(SlackChannel(given.notify_slack_url))
+    if given.notify_smtp_url and given.notify_email_from and given.notify_email_to:
+        to = tuple(address.strip() for address in given.notify_email_to.split(","))
+        channels.append(EmailChannel(given.notify_smtp_url, given.notify_email_from, to))
+    return channels
 
 
 class SettingsError(Exception):
@@ -103,4 +133,5 @@ def read_settings(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Se
 
 
 def _wrong(fault: Any) -> str:
-    return f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+    why = fault["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{str(fault['loc'][0]).upper()}: {why}" if fault["loc"] else why

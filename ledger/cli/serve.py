@@ -19,7 +19,7 @@ from ..gauges import showing_gauges
 from ..kafka import door, producing
 from ..metrics import Metrics, served
 from ..service import Clock, Service, system_clock
-from ..settings import Settings, kafka_of
+from ..settings import Settings, channels_of, kafka_of
 from ..store import tokens
 from ..store.dialect import Database, connect
 from ..store.schema import is_current, migrate
@@ -87,7 +87,8 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
             _http(given, service) as (server, task),
         ):
             alone = service.hand_over is None
-            work = embedded.run(service, lambda connection: open_gateway(connection, os.environ)) if alone else asyncio.sleep(float("inf"))
+            ways = lambda connection: open_gateway(connection, os.environ)
+            work = embedded.run(service, ways, channels_of(given)) if alone else asyncio.sleep(float("inf"))
             pipeline = asyncio.create_task(work)
             try:
                 yield Running(service, server, task)

@@ -65,7 +65,7 @@ def _new_row(place: tuple[int, str, str], command: KeyCommand, now_us: int) -> t
     org_id, credential, at = place
     reasons = ", ".join(command.reasons)
     return (org_id, command.key, credential, at, command.revision, str(command.state), reasons, PENDING, 0, now_us, now_us,
-            None, None, None, None)  # fmt: skip
+            None, None, None, None, None)  # fmt: skip
 
 
 class DueCommand(NamedTuple):
@@ -202,11 +202,11 @@ async def send_again(connection: AsyncConnection, places: Sequence[Place], now_u
         mine = and_(c.org_id == place.org_id, c.credential == place.credential, c.connection == place.connection)
         latest = await connection.scalar(newest(mine))
         if latest == place.revision:
-            fresh = {"delivery": PENDING, "next_us": now_us, "confirmed_us": None, "error": None}
+            fresh = {"delivery": PENDING, "next_us": now_us, "confirmed_us": None, "error": None, "told_us": None}
             await connection.execute(update(commands).where(mine, c.revision == latest, ~c.delivery.in_(OPEN)).values(fresh))
         elif latest is None or latest < place.revision:
             row = (place.org_id, place.key, place.credential, place.connection, place.revision, str(place.state), "checked", PENDING, 0,
-                   now_us, now_us, None, None, None, None)  # fmt: skip
+                   now_us, now_us, None, None, None, None, None)  # fmt: skip
             await upsert_rows(connection, commands, [row])
 
 

@@ -181,7 +181,7 @@ commands = _table(
     "commands",
     _big("org_id"), _text("key"), _text("credential"), _text("connection"), _big("revision"), _text("state"), _text("reasons"),
     _text("delivery"), _big("attempts"), _big("created_us"), _big("next_us"), _big("attempted_us", null=True),
-    _big("busy_us", null=True), _big("confirmed_us", null=True), _text("error", null=True),
+    _big("busy_us", null=True), _big("confirmed_us", null=True), _text("error", null=True), _big("told_us", null=True),
     key=("org_id", "credential", "connection", "revision"),
     indexes=(Index(None, "delivery", "next_us"),),
 )  # fmt: skip
@@ -202,6 +202,8 @@ rates = _table(
     _big("until_version", null=True),
     key=("version", "provider", "model", "origin", "starts_us"),
 )  # fmt: skip
+
+notified = _table("notified", _big("org_id"), _text("channel"), _big("seq"), key=("org_id", "channel"))
 
 parked = _table(
     "parked",

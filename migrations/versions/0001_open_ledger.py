@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("busy_us", big(), nullable=True),
         sa.Column("confirmed_us", big(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("told_us", big(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "credential", "connection", "revision", name=op.f("pk_commands")),
         sqlite_strict=True,
         sqlite_with_rowid=True,
@@ -339,6 +340,15 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "notified",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("seq", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "channel", name=op.f("pk_notified")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "parked",
         sa.Column("org", sa.Text(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
@@ -463,6 +473,7 @@ def downgrade() -> None:
     op.drop_table("rolled")
     op.drop_table("places")
     op.drop_table("parked")
+    op.drop_table("notified")
     op.drop_table("outbox")
     with op.batch_alter_table("orgs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_orgs_due_us"))

@@ -1,0 +1,105 @@
+"""Owns how a notice reaches people: a signed webhook, a Slack incoming webhook, e-mail. Each may be told the same notice twice."""
+
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+import msgspec
+
+from ..core.connections import Connection
+from ..core.connections import Gateway as Kind
+from ..wire.notices import Notice
+from .calling import Caller
+from .gateway import GatewayRefused, GatewayUnavailable
+from .webhook import signed
+
+TIMEOUT_S = 10.0
+
+
+class Channel(Protocol):
+    """One way to tell people. `send` raises GatewayUnavailable, or GatewayRefused for a notice that it will never take."""
+
+    name: str
+
+    async def send(self, notice: Notice) -> None:
+        """Delivers a notice."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+        ...
+
+
+def _caller(name: str, url: str) -> Caller:
+    return Caller(Connection(connection_id=name, gateway=Kind.WEBHOOK, address=url), {}, TIMEOUT_S)
+
+
+class WebhookChannel:
+    """A webhook signed by the Standard Webhooks scheme; the message's id is the notice's (T2)."""
+
+    name = "webhook"
+
+    def __init__(self, url: str, secret: str) -> None:
+        self._caller, self._secret = _caller(self.name, url), secret
+        self.aclose = self._caller.aclose
+
+    async def send(self, notice: Notice) -> None:
+        """See `Channel.send`."""
+        data = notice.data | {"title": notice.title, "text": notice.text}
+        body = msgspec.json.encode({"type": notice.kind, "timestamp": notice.at, "data": data})
+        headers = signed(self._secret, notice.notice_id, datetime.now(UTC), body)
+        (await self._caller.ask("POST", "", raw=body, more=headers)).done()
+
+
+class SlackChannel:
+    """A Slack incoming webhook. Its address is a secret."""
+
+    name = "slack"
+
+    def __init__(self, url: str) -> None:
+        self._caller = _caller(self.name, url)
+        self.aclose = self._caller.aclose
+
+    async def send(self, notice: Notice) -> None:
+        """See `Channel.send`."""
+        text = f"*{_plain(notice.title)}*\n{_plain(notice.text)}"
+        (await self._caller.ask("POST", "", {"text": text})).done()
+
+
+def _plain(text: str) -> str:
+    """Slack's own three characters, so that no name of a cap or key becomes a link or a mention."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class EmailChannel:
+    """E-mail through an SMTP server: smtp://[user:password@]host[:port], with TLS where the server offers it, or smtps://."""
+
+    name = "email"
+
+    def __init__(self, url: str, sender: str, to: tuple[str, ...]) -> None:
+        self._server, self._sender, self._to = urlsplit(url), sender, to
+
+    async def aclose(self) -> None:
+        """Nothing stays open."""
+
+    async def send(self, notice: Notice) -> None:
+        """See `Channel.send`."""
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = self._sender, ", ".join(self._to), " ".join(notice.title.split())
+        message["Message-ID"] = f"<{notice.notice_id.encode().hex()}@ledger>"
+        message.set_content(notice.text)
+        server = self._server
+        user, password = (unquote(part) if part else None for part in (server.username, server.password))
+        try:
+            await aiosmtplib.send(
+                message, hostname=server.hostname, port=server.port, timeout=TIMEOUT_S, use_tls=server.scheme == "smtps",
+                username=user, password=password,
+            )  # fmt: skip
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            raise GatewayRefused(f"the mail server refused it: {type(error).__name__}") from None
+        except aiosmtplib.SMTPResponseException as error:
+            raise (GatewayRefused if error.code >= 500 else GatewayUnavailable)(f"the mail server answered {error.code}") from None
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise GatewayUnavailable(f"the mail server does not answer: {type(error).__name__}") from None
