@@ -10,6 +10,8 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
+import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -95,13 +97,17 @@ async def act(stage: Stage, calls: list[Call]) -> None:
     """Every agent makes its calls when they are due."""
     free, under_way = asyncio.Semaphore(IN_FLIGHT), set[asyncio.Task[None]]()
     stage.clock.begin()
-    for call in calls:
-        await stage.clock.until(call.offset_us)
-        await free.acquire()
-        task = asyncio.create_task(_call(stage, call))
-        under_way.add(task)
-        task.add_done_callback(lambda done: (under_way.discard(done), free.release()))
-    await asyncio.gather(*under_way)
+    try:
+        for call in calls:
+            await stage.clock.until(call.offset_us)
+            await free.acquire()
+            task = asyncio.create_task(_call(stage, call))
+            under_way.add(task)
+            task.add_done_callback(lambda done: (under_way.discard(done), free.release()))
+        await asyncio.gather(*under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
 
 
 async def _call(stage: Stage, call: Call) -> None:
@@ -215,5 +221,22 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def in_use(listen: str, gateway_port: int) -> str | None:
+    """The first address of the show's where something listens already, asked before anything of an earlier show is removed."""
+    host, _, port = listen.rpartition(":")
+    for address in ((host, int(port)), ("127.0.0.1", gateway_port)):
+        try:
+            socket.create_server(address).close()
+        except OSError:
+            return f"{address[0]}:{address[1]}"
+    return None
+
+
 if __name__ == "__main__":
-    asyncio.run(main(arguments()))
+    args = arguments()
+    if busy := in_use(args.listen, args.gateway_port):
+        sys.exit(
+            f"{busy} is in use: stop what listens there, or say --listen HOST:PORT and --gateway-port PORT to `python -m examples.demo`"
+        )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(args))

@@ -1,11 +1,12 @@
 """The demo itself, on a faster clock, with its final balances checked to the nano against what the agents were charged."""
 
+import socket
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from examples.demo import show, staged
+from examples.demo import in_use, show, staged
 from examples.fleet import ORG, RUNAWAY, fleet, trace
 from examples.watch import Watch
 from ledger.core.money import usd_text
@@ -44,3 +45,11 @@ async def test_the_runaway_key_is_stopped_and_every_balance_is_exact(tmp_path: P
         assert head is not None
         assert await verify(connection, head.org_id, ORG, lambda _: None) is None
     await database.close()
+
+
+def test_a_second_show_says_what_is_in_use_and_touches_nothing_of_the_first() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        taken = first.getsockname()[1]
+        assert in_use(f"127.0.0.1:{taken}", free_port()) == f"127.0.0.1:{taken}"
+        assert in_use(f"127.0.0.1:{free_port()}", taken) == f"127.0.0.1:{taken}"
+    assert in_use(f"127.0.0.1:{free_port()}", free_port()) is None
