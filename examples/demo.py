@@ -101,6 +101,9 @@ async def act(stage: Stage, calls: list[Call]) -> None:
         for call in calls:
             await stage.clock.until(call.offset_us)
             await free.acquire()
+            if call.agent.name == RUNAWAY and call.offset_us < BEFORE_MIDNIGHT_US and stage.clock() >= stage.clock.midnight_us:
+                free.release()  # on a slow machine the loop falls behind; what it did not get done is not made up for the day after
+                continue
             task = asyncio.create_task(_call(stage, call))
             under_way.add(task)
             task.add_done_callback(lambda done: (under_way.discard(done), free.release()))
