@@ -178,6 +178,7 @@ class BooksGauges(Collector):
             if now.card_age_us is not None:
                 age_s = now.card_age_us / SECOND_US
                 yield _gauge("ledger_rate_card_age_seconds", "Time since a price list was last taken in (seconds).", age_s)
+            yield _gauge("ledger_silent_connections", "Connections silent for longer than they ever are (count).", now.silent)
             yield from self._windows(now)
         if slow is not None:
             yield _by("ledger_keys", "Keys by state (count).", ("state",), slow.keys)

@@ -20,7 +20,7 @@ from ..core.commands import RecordUsage, Rejected, Status
 from ..core.connections import Connection, Gateway
 from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
-from ..store import observed, reports
+from ..store import heard, observed, reports
 from ..store.away import is_away
 from ..store.books import connection_of
 from ..store.dialect import Database
@@ -35,6 +35,7 @@ router = APIRouter(tags=["usage"], route_class=ExactRoute)
 SECRET_HEADER = "x-webhook-secret"
 MOST_TOLD = 100
 REMEMBERED_S = 2.0
+NOTE_EVERY_S = 10.0
 MOST_REMEMBERED = 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -45,6 +46,8 @@ class Known:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self._remembered: dict[tuple[str, str], tuple[float, int, Connection]] = {}
+        self._heard: dict[tuple[int, str], int] = {}
+        self._noted = 0.0
 
     async def find(self, request: Request, org: str, name: str) -> tuple[int, Connection] | None:
         """An org's id and its connection by name, where usage may come in by it."""
@@ -64,6 +67,21 @@ class Known:
                 self._remembered.clear()
             self._remembered[org, name] = (time.monotonic() + REMEMBERED_S, org_id, found)
         return (org_id, found) if found.inward else None
+
+
+    async def hear(self, database: Database, org_id: int, name: str, now_us: int) -> None:
+        """Notes now and then which connections were heard; what a database that is away does not take is noted later."""
+        self._heard[org_id, name] = now_us
+        if time.monotonic() - self._noted < NOTE_EVERY_S:
+            return
+        self._noted = time.monotonic()
+        try:
+            async with database.writer.begin() as connection:
+                await heard.note(connection, self._heard)
+            self._heard.clear()
+        except Exception as error:
+            if not is_away(error):
+                raise
 
 
 async def _connection(database: Database, org: str, name: str) -> tuple[int, Connection] | None:
@@ -100,6 +118,8 @@ async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Resp
     else:
         for result in await request.app.state.service.receive(commands):
             counts[str(result.status)] = counts.get(str(result.status), 0) + 1
+    if commands:
+        await known.hear(request.app.state.service.database, org_id, connection, request.app.state.service.clock())
     status = 202 if str(Status.ACCEPTED) in counts else 200
     return Response(_encode({"results": counts, "rejected": _told(parsed)}), status, media_type=JSON)
 

@@ -11,11 +11,11 @@ from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import system_clock
 from ..store import explain as explaining
+from ..store import heard, reports
 from ..store import keys as keyed
-from ..store import reports
 from ..store import tables as t
 from ..wire.report import ask
-from ..wire.times import parse_moment
+from ..wire.times import moment_text, parse_moment
 from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
 
 ALL = 10**6
@@ -40,7 +40,7 @@ _COLUMNS = {
     Things.KEYS: ("key", "workspace", "state", "confirmed", "revision", "reasons"),
     Things.CAPS: ("cap", "scope", "period", "limit_usd", "action", "thresholds", "resume", "enforce"),
     Things.GUARDRAILS: ("guardrail", "each", "in", "except", "period", "limit_usd", "action", "resume", "enforce"),
-    Things.CONNECTIONS: ("connection", "gateway", "address", "direction", "counts", "token", "secret"),
+    Things.CONNECTIONS: ("connection", "gateway", "address", "direction", "counts", "token", "secret", "silent_since"),
     Things.BREACHES: ("cap", "ordinal", "scope", "period", "limit_usd", "spent_usd", "over_usd", "action", "opened_at", "closed_at"),
     Things.COMMANDS: ("key", "credential", "revision", "state", "delivery", "attempts", "created_at", "confirmed_at", "error"),
 }
@@ -75,7 +75,9 @@ async def _listed(
     if things is Things.GUARDRAILS:
         return await reports.guardrails(connection, head)
     if things is Things.CONNECTIONS:
-        return await reports.connections(connection, head)
+        silent = await heard.silent(connection, system_clock(), head.org_id)
+        since = {name: moment_text(us) for (_, name), us in silent.items()}
+        return [row | {"silent_since": since.get(row["connection"])} for row in await reports.connections(connection, head)]
     if things is Things.BREACHES:
         return await reports.breaches(connection, head, limit=ALL, open_only=open_only)
     if things is Things.COMMANDS:

@@ -13,6 +13,7 @@ from ..core.window import HOUR_US, Period, next_first_day, window_at
 from . import tables as t
 from .books import guardrail_of
 from .dialect import chunks
+from .heard import silent
 from .inbox import OPEN
 from .rates import age_us
 
@@ -39,7 +40,7 @@ class Now(NamedTuple):
       breaches: open ones by (action, enforce). commands: by delivery state. parked: by reason.
       windows: the orgs that spent most this month, by name, and every period a cap of theirs is for; the rest as `other`.
       leaking: keys that spend though their pause was confirmed (K6).
-      card_age_us: how long ago a price list was last taken in.
+      card_age_us: how long ago a price list was last taken in. silent: connections that fell silent against their own rhythm.
       latest: (org, time of its latest usage) of the same orgs.
     """
 
@@ -53,6 +54,7 @@ class Now(NamedTuple):
     parked: dict[str, int]
     leaking: int
     card_age_us: int | None
+    silent: int
     windows: list[OrgWindow]
     latest: list[tuple[str, int]]
 
@@ -84,6 +86,7 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         parked=await _counts(connection, p.reason),
         leaking=int(await connection.scalar(select(func.count()).select_from(t.keys).where(t.keys.c.leaking)) or 0),
         card_age_us=await age_us(connection, now_us),
+        silent=len(await silent(connection, now_us)),
         windows=windows,
         latest=latest,
     )

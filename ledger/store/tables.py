@@ -193,6 +193,8 @@ observed = _table(
     key=("org_id", "digest"),
 )  # fmt: skip
 
+heard = _table("heard", _big("org_id"), _text("connection_id"), _big("hour_us"), key=("org_id", "connection_id", "hour_us"))
+
 # The rate card is the ledger's, not an org's. `provider` is empty for a rate of the model wherever it runs.
 rate_cards = _table("rate_cards", _big("version"), _big("created_us"), _text("by"), _text("origin"), key=("version",))
 

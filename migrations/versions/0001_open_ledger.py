@@ -166,6 +166,15 @@ def upgrade() -> None:
         sqlite_with_rowid=True,
     )
     op.create_table(
+        "heard",
+        sa.Column("org_id", big(), nullable=False),
+        sa.Column("connection_id", sa.Text(), nullable=False),
+        sa.Column("hour_us", big(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "connection_id", "hour_us", name=op.f("pk_heard")),
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_table(
         "hours",
         sa.Column("org_id", big(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
@@ -495,6 +504,7 @@ def downgrade() -> None:
 
     op.drop_table("journal")
     op.drop_table("hours")
+    op.drop_table("heard")
     op.drop_table("guardrails")
     op.drop_table("days")
     op.drop_table("credentials")

@@ -26,7 +26,7 @@ from ledger.core.connections import Connection, Direction, Gateway
 from ledger.core.window import Period
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store import reports, tokens
+from ledger.store import heard, reports, tokens
 from ledger.store import tables as t
 from ledger.store.dialect import Database, connect
 from tests.gateways.payloads import END_US, GENERATION, PROMPT, attributes, litellm, openrouter, openrouter_span
@@ -112,6 +112,21 @@ async def test_what_a_connection_reports_that_counts_nothing_is_kept_aside(clien
     async with service.database.snapshot() as connection:
         (row,) = (await connection.execute(t.observed.select())).all()
     assert (row.connection_id, row.key, row.cost, row.response_id) == ("behind", "Agentic Coding", 69_580, GENERATION)
+
+
+async def test_a_connection_that_was_heard_every_hour_and_is_not_any_more_is_silent(client: httpx.AsyncClient, service: Service) -> None:
+    hour_us = 3_600_000_000
+    async with service.database.writer.begin() as connection:
+        head = await reports.head(connection, "acme")
+        assert head is not None
+        for n in range(24 * 20, 1, -1):
+            await heard.note(connection, {(head.org_id, "or"): NOW_US - n * hour_us})
+    await client.post(place("or"), content=openrouter(openrouter_span()), headers=bearer())
+    async with service.database.snapshot() as connection:
+        assert await heard.silent(connection, NOW_US + 2 * hour_us) == {}
+        since = NOW_US - NOW_US % hour_us + hour_us
+        assert await heard.silent(connection, NOW_US + 5 * hour_us, head.org_id) == {("acme", "or"): since}
+        assert len((await connection.execute(t.heard.select())).all()) < 24 * 16, "what is long ago is forgotten"
 
 
 @pytest.mark.parametrize("headers", [bearer("s3cret-of-the-webhook"), {"X-Webhook-Secret": "s3cret-of-the-webhook"}, bearer()])
