@@ -136,7 +136,8 @@ async def test_a_hundred_thousand_keys_change_nothing_in_the_number_of_series(da
         org_id = await connection.scalar(t.orgs.select().with_only_columns(t.orgs.c.org_id))
         for at in range(0, 100_000, 5_000):
             ids = [f"key-{n}" for n in range(at, at + 5_000)]
-            blank = {"org_id": org_id, "workspace": "w", "state": "active", "revision": 0, "changed_us": 0, "deleted": False, "seq": 0}
+            blank = {"org_id": org_id, "workspace": "w", "state": "active", "revision": 0, "changed_us": 0, "leaking": False}
+            blank |= {"deleted": False, "seq": 0}
             await connection.execute(insert(t.keys), [blank | {"key_id": key} for key in ids])
             sums = {"spent": 1, "byok": 0, "unpriced": 0, "requests": 1, "input_tokens": 0, "output_tokens": 0}
             await connection.execute(insert(t.days), [{"org_id": org_id, "scope": f"key:{key}", "day": DAY} | sums for key in ids])
