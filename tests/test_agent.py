@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ledger.agent import Agent
+from ledger.agent import MOST_IN_LANE, Agent
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import Command, SetCap, SetConnection, SetKey, TurnKey
 from ledger.core.connections import Connection, Gateway
@@ -437,7 +437,7 @@ async def test_one_gateway_that_hangs_holds_up_no_other(stage: Stage) -> None:
             while not [request for request in vendor.log]:
                 await stage.agent.step()
                 await asyncio.sleep(0.002)
-        assert stage.vendor.most_under_way <= 2 * 64
+        assert stage.vendor.most_under_way <= 2 * MOST_IN_LANE
         stage.vendor.always = None
 
 
