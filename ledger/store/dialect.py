@@ -63,15 +63,15 @@ def driver_url(url: str) -> URL:
 
 
 def connect(url: str, read_url: str | None = None) -> Database:
-    """Engines for a database; nothing is opened yet."""
+    """Engines for a database; nothing is opened yet. Their errors hold no values, so that logs hold none (S2)."""
     parsed = driver_url(url)
     if parsed.drivername == "postgresql+asyncpg":
-        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True)
+        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True, hide_parameters=True)
         if read_url is None:
             return Database(writer, writer, writer)
-        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True), writer)
-    writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60)
-    reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60)
+        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True, hide_parameters=True), writer)
+    writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True)
+    reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60, hide_parameters=True)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _beginner(begin))
