@@ -1,0 +1,38 @@
+"""`ledger rates` by the real command: a list that can't be read changes nothing; a price that is set prices what waits (M4)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_import import Ledger, file
+from tests.wire.events import raw
+from tests.wire.test_pricelists import LITELLM
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, sqlite_template: Path) -> Ledger:
+    (tmp_path / "ledger.db").write_bytes(sqlite_template.read_bytes())
+    return Ledger(tmp_path)
+
+
+def test_a_list_is_taken_in_once_and_one_that_is_cut_short_leaves_the_old_one(ledger: Ledger) -> None:
+    prices, broken = file(ledger, "prices.json", LITELLM), file(ledger, "broken.json", LITELLM[:-40])
+    code, out, err = ledger("rates", "sync", "litellm", "--file", prices)
+    assert code == 0 and "version 1: 5 new" in out and "left out 4 models" in err
+    code, _, err = ledger("rates", "sync", "litellm", "--file", broken)
+    assert code == 1 and "the card stays as it is" in err
+    assert "version 1" in ledger("rates", "list", "gpt-4o")[1]
+    changed = file(ledger, "changed.json", LITELLM.replace('"gpt-4o": {"input_cost_per_token": 2.5e-06', '"gpt-4o": {"input_cost_per_token": 9e-06'))
+    code, out, _ = ledger("rates", "diff", "litellm", "--file", changed)
+    assert code == 2 and "gpt-4o at openai: input=2.5" in out and "→ input=9" in out
+
+
+def test_a_price_that_is_set_prices_the_entries_that_wait_for_it(ledger: Ledger) -> None:
+    name = file(ledger, "usage.jsonl", raw({"cost_usd": ..., "model": "mine", "input_tokens": 1_000_000}))
+    assert ledger("import", name)[0] == 1, "there is no org yet to import for"
+    (ledger.folder / "policy.yaml").write_text("org: {id: acme}\n")
+    ledger("apply", "policy.yaml", "--yes")
+    assert "1 of them unpriced" in ledger("import", name)[1]
+    assert ledger("rates", "set", "mine", "input=-3")[0] == 1
+    assert "priced 1 entries that waited" in ledger("rates", "set", "mine", "input=3", "output=15")[1]
+    assert ledger.spent() == ("3.00", 1)
