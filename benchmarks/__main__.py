@@ -9,6 +9,7 @@ from benchmarks.core import fold_core
 from benchmarks.doors import import_rate, litellm_http_ingest, otlp_http_ingest
 from benchmarks.figures import publish
 from benchmarks.kafka import kafka_postgres_fold, kafka_postgres_fold_wide
+from benchmarks.reports import balances_ms_p99, report_from_journal, report_month
 from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
 from benchmarks.watching import scrape_ms, scrape_series
 
@@ -21,6 +22,9 @@ FIGURES = {
     "litellm_http_ingest": litellm_http_ingest,
     "otlp_http_ingest": otlp_http_ingest,
     "import_rate": import_rate,
+    "report_month_s": report_month,
+    "report_from_journal": report_from_journal,
+    "balances_ms_p99": balances_ms_p99,
     "scrape_ms": scrape_ms,
     "scrape_series": scrape_series,
     "kafka_postgres_fold": kafka_postgres_fold,
