@@ -22,7 +22,8 @@ def test_a_list_is_taken_in_once_and_one_that_is_cut_short_leaves_the_old_one(le
     code, _, err = ledger("rates", "sync", "litellm", "--file", broken)
     assert code == 1 and "the card stays as it is" in err
     assert "version 1" in ledger("rates", "list", "gpt-4o")[1]
-    changed = file(ledger, "changed.json", LITELLM.replace('"gpt-4o": {"input_cost_per_token": 2.5e-06', '"gpt-4o": {"input_cost_per_token": 9e-06'))
+    dearer = LITELLM.replace('"gpt-4o": {"input_cost_per_token": 2.5e-06', '"gpt-4o": {"input_cost_per_token": 9e-06')
+    changed = file(ledger, "changed.json", dearer)
     code, out, _ = ledger("rates", "diff", "litellm", "--file", changed)
     assert code == 2 and "gpt-4o at openai: input=2.5" in out and "→ input=9" in out
 
