@@ -68,7 +68,6 @@ class Known:
             self._remembered[org, name] = (time.monotonic() + REMEMBERED_S, org_id, found)
         return (org_id, found) if found.inward else None
 
-
     async def hear(self, database: Database, org_id: int, name: str, now_us: int) -> None:
         """Notes now and then which connections were heard; what a database that is away does not take is noted later."""
         self._heard[org_id, name] = now_us

@@ -18,7 +18,7 @@ from ..store import reports
 from ..store import tables as t
 from ..store.dialect import Database
 from ..wire.times import parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, run, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
 
 ALL = 10**6
 EVERY_S = 1.0
@@ -132,5 +132,5 @@ def _table(columns: Sequence[str], rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         spent = row.get("percent", "").removesuffix(" %")
         style = "red" if spent.isdigit() and int(spent) >= 100 else "yellow" if spent.isdigit() and int(spent) >= 80 else None
-        table.add_row(*(Text(str(row.get(name) if row.get(name) is not None else "")) for name in columns), style=style)
+        table.add_row(*(Text(plain(str(row.get(name) if row.get(name) is not None else ""))) for name in columns), style=style)
     return table

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ..core.questions import Question, QuestionError, Row
 from ..core.window import Period
@@ -15,7 +16,7 @@ from ..store import report as asking
 from ..store import reports
 from ..wire import focus
 from ..wire import report as written
-from .common import OrgOption, Wrong, opened, out, run, the_org
+from .common import OrgOption, Wrong, opened, out, plain, run, the_org
 
 
 class ReportFormat(StrEnum):
@@ -82,7 +83,7 @@ async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) 
         footer = "total" if n == 0 else _cell(name, sums.get(name, ""))
         table.add_column(name, footer=footer, justify="right" if name in written.SUM_COLUMNS else "left", no_wrap=True)
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*(Text(plain(cell)) for cell in line))  # what others named is no markup
     out.print(table)
     about = written.about(asked, head.org, head.seq, head.recorded_us)
     out.print(f"[dim]{about['from']} to {about['to']}, {asked.zone}; as of seq {head.seq}[/]")
