@@ -8,7 +8,14 @@ from rich.console import Console
 from benchmarks.core import fold_core
 from benchmarks.doors import import_rate, litellm_http_ingest, otlp_http_ingest
 from benchmarks.figures import publish
-from benchmarks.kafka import kafka_postgres_fold, kafka_postgres_fold_wide
+from benchmarks.kafka import (
+    kafka_postgres_fold,
+    kafka_postgres_fold_grown,
+    kafka_postgres_fold_timed_ids,
+    kafka_postgres_fold_wide,
+    two_consumers,
+)
+from benchmarks.latency import event_to_command
 from benchmarks.reports import balances_ms_p99, report_from_journal, report_month
 from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
 from benchmarks.watching import scrape_ms, scrape_series
@@ -29,6 +36,10 @@ FIGURES = {
     "scrape_series": scrape_series,
     "kafka_postgres_fold": kafka_postgres_fold,
     "kafka_postgres_fold_wide": kafka_postgres_fold_wide,
+    "kafka_postgres_fold_timed_ids": kafka_postgres_fold_timed_ids,
+    "kafka_postgres_fold_grown": kafka_postgres_fold_grown,
+    "two_consumers": two_consumers,
+    "event_to_command_ms_p99": event_to_command,
 }
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from .packing import pieces
+from .packing import pack_row, pieces
 
 CHANNEL = "ledger_outbox"
 LISTEN_CHECK_S = 10.0
@@ -185,16 +185,8 @@ async def listen(database: Database, wake: asyncio.Event) -> None:
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Inserts many rows, values in the table's column order, as fast as the driver can. A row that exists is an error."""
-    if not rows:
-        return
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    names = [column.name for column in table.columns]
-    if is_postgres(connection):
-        await driver.copy_records_to_table(table.name, records=rows, columns=names)
-    else:
-        marks = ",".join("?" * len(names))
-        await driver.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
+    if rows:
+        await append_rows(connection, table, rows=rows, packed=map(pack_row, rows))
 
 
 async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterable[tuple[Any, ...]], packed: Iterable[bytes]) -> None:
@@ -233,6 +225,16 @@ async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequenc
         pairs = [(org_id, digest) for org_id, digests in wanted.items() for digest in digests]
         found += map(tuple, await driver.fetch(query, [org_id for org_id, _ in pairs], [digest for _, digest in pairs]))
     return found
+
+
+async def select_after(connection: AsyncConnection, table: Table, org_id: int, seq: int, limit: int) -> Sequence[Sequence[Any]]:
+    """Rows of an org after a seq, in sequence, as fast as the driver can."""
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    marks = ("$1", "$2") if is_postgres(connection) else ("?", "?")
+    columns = _columns(column.name for column in table.columns)
+    query = f"SELECT {columns} FROM {table.name} WHERE org_id = {marks[0]} AND seq > {marks[1]} ORDER BY seq LIMIT {limit}"
+    return await (driver.fetch(query, org_id, seq) if is_postgres(connection) else driver.execute_fetchall(query, (org_id, seq)))
 
 
 async def prefer_indexes(connection: AsyncConnection) -> None:

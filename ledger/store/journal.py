@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.caps import Sum
@@ -13,7 +13,7 @@ from ..core.entries import CostShared, Entry, Opening, ShareBooked, UsageCorrect
 from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
-from .dialect import append_rows, chunks, select_known
+from .dialect import append_rows, chunks, select_after, select_known
 from .packing import pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 
@@ -53,7 +53,7 @@ def _fact_row(org_id: int, entry: Any) -> tuple[Any, ...]:
     return tuple(row.values())
 
 
-def entry_of(row: Row[Any], org: str) -> Entry:
+def entry_of(row: Sequence[Any], org: str) -> Entry:
     """A row of the journal, in the table's column order, as the entry it was."""
     (_, seq, kind, recorded_us, day, hour_us, workspace, key, sent_key, sent_workspace, time_us, source, event_id, cost,
      cost_text, upstream, upstream_text, computed, card, byok, batch, model, provider, input_tokens, cached, cache_write,
@@ -62,17 +62,14 @@ def entry_of(row: Row[Any], org: str) -> Entry:
      data) = tuple(row)  # fmt: skip
     if kind != USAGE:
         return decode_fact(data)
+    # By position, in the order of the fields: a tenth of the time that names take.
     usage = Usage(
-        org=org, key=sent_key or key, workspace=sent_workspace, model=model, provider=provider, input_tokens=input_tokens,
-        cached_input_tokens=cached, cache_write_tokens=cache_write, output_tokens=output_tokens, reasoning_tokens=reasoning,
-        audio_tokens=audio, images=images, searches=searches, byok=bool(byok), batch=bool(batch), member=member, end_user=end_user,
-        preset=preset, preset_version=preset_version, session=session, tags=None if tags is None else _decode_tags(tags),
-        hold=hold, response_id=response_id, started_us=started_us,
+        org, sent_key or key, sent_workspace, model, provider, input_tokens, cached, cache_write, output_tokens, reasoning, audio,
+        images, searches, bool(byok), bool(batch), member, end_user, preset, preset_version, session,
+        None if tags is None else _decode_tags(tags), hold, response_id, started_us,
     )  # fmt: skip
-    command = RecordUsage(
-        source=source, event_id=event_id, digest=b"", time_us=time_us, cost=None if cost_text is None and computed is not None else cost,
-        cost_text=cost_text, upstream=upstream, upstream_text=upstream_text, usage=usage, computed=computed, card=card,
-    )  # fmt: skip
+    sent = None if cost_text is None and computed is not None else cost
+    command = RecordUsage(source, event_id, b"", time_us, sent, cost_text, upstream, upstream_text, usage, computed, card)
     return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
 
 
@@ -134,8 +131,7 @@ async def prices(connection: AsyncConnection, org_id: int, seqs: Iterable[int]) 
 async def pages(connection: AsyncConnection, org_id: int, org: str, after: int = 0, until: int | None = None) -> AsyncIterator[list[Entry]]:
     """An org's entries after a seq, in sequence, a page at a time. Raises GapError where the sequence has one (J1)."""
     while until is None or after < until:
-        query = select(journal).where(journal.c.org_id == org_id, journal.c.seq > after).order_by(journal.c.seq).limit(PAGE)
-        rows = (await connection.execute(query)).all()
+        rows = await select_after(connection, journal, org_id, after, PAGE)
         if not rows:
             return
         if [row[1] for row in rows] != list(range(after + 1, after + 1 + len(rows))):

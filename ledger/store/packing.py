@@ -76,7 +76,7 @@ def pack_known(org_id: int, digest: bytes, seq: int) -> bytes:
 
 
 def pack_row(values: tuple[Any, ...]) -> bytes:
-    """Any row of bigints, texts, booleans and nulls."""
+    """Any row of bigints, texts, bytes, booleans and nulls."""
     return _FIELDS(len(values)) + b"".join([_field(value) for value in values])
 
 
@@ -85,6 +85,8 @@ def _field(value: Any) -> bytes:
         return _NULL
     if isinstance(value, bool):
         return b"\0\0\0\1" + bytes([value])
+    if isinstance(value, bytes):
+        return _LENGTH(len(value)) + value
     return _BIG(8, value) if isinstance(value, int) else _text(value)
 
 

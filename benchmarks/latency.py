@@ -1,0 +1,88 @@
+"""event_to_command: from the moment a crossing event is produced to the moment its command is seen on `ledger.key-commands`."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.figures import Figure
+from benchmarks.kafka import PARTITIONS, Population, consumer, narrow, pin, prepared, records
+from ledger.core.caps import Action, Rule
+from ledger.core.commands import Command, SetCap
+from ledger.core.money import USD, Nanos
+from ledger.core.window import Period
+from ledger.kafka import Kafka, create_topics
+from ledger.wire.messages import KEY_COMMANDS, USAGE
+from tests.servers.kafka import own_kafka
+from tests.servers.postgres import own_postgres
+
+SECONDS, WARM_UP = 30, 5
+LIMIT = Nanos(1_000 * USD)
+
+
+def _runaways(count: int) -> list[Command]:
+    """A key a second that one call will take over its cap."""
+    rule = Rule(period=Period.DAY, limit=LIMIT, action=Action.PAUSE)
+    return [SetCap(org="org-0000", by="bench", cap=f"runaway-{n}", scope=f"key:runaway-{n}", rule=rule) for n in range(count)]
+
+
+def _crossing(n: int) -> bytes:
+    data = {"org": "org-0000", "workspace": "ws-0", "key": f"runaway-{n}", "cost_usd": "1000.00"}
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return msgspec.json.encode(
+        {"specversion": "1.0", "type": "llm.usage.v1", "source": "bench", "id": str(uuid.uuid4()), "time": moment, "data": data}
+    )
+
+
+async def _once(server_url: str, kafka: Kafka, rate: int) -> list[float]:
+    """Milliseconds of each crossing, at so many events a second."""
+    base = narrow()
+    seconds = SECONDS + WARM_UP
+    who = Population(base.name, base.keys, base.weights, base.orders + _runaways(seconds))
+    await create_topics(kafka, PARTITIONS, 1)
+    made = list(records(who, rate * seconds, 1))
+    sent, seen = dict[str, float](), dict[str, float]()
+    async with prepared(server_url, who) as url:
+        with consumer(url, kafka, "usage", "pulse", "relay"):
+            producer = AIOKafkaProducer(**kafka.client(), linger_ms=0, acks="all")
+            listener = AIOKafkaConsumer(kafka.topic(KEY_COMMANDS), **kafka.client(), auto_offset_reset="earliest")
+            await producer.start()
+            await listener.start()
+
+            async def listen() -> None:
+                async for record in listener:
+                    seen[msgspec.json.decode(record.value or b"")["data"]["key"]] = time.perf_counter()
+
+            listening = asyncio.create_task(listen())
+            began, done = time.perf_counter(), 0
+            for n in range(seconds * 100):
+                due = min(len(made), (n + 1) * rate // 100)
+                for org, value in made[done:due]:
+                    await producer.send(kafka.topic(USAGE), value, key=org.encode())
+                done = due
+                if n % 100 == 50:
+                    sent[f"runaway-{n // 100}"] = time.perf_counter()
+                    await producer.send(kafka.topic(USAGE), _crossing(n // 100), key=b"org-0000")
+                await asyncio.sleep(max(0.0, began + (n + 1) / 100 - time.perf_counter()))
+            await asyncio.sleep(2)
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await listener.stop()
+            await producer.stop()
+    assert sent.keys() == seen.keys(), "a command was lost"
+    return [(seen[key] - sent[key]) * 1000 for key in sent if int(key.split("-")[1]) >= WARM_UP]
+
+
+def event_to_command(rounds: int) -> list[Figure]:
+    """The slowest of thirty crossings in each run, under 10,000 and under 100 events a second."""
+    figures: list[Figure] = []
+    with own_kafka() as broker, own_postgres() as server:
+        asyncio.run(pin(server))
+        for rate, name, target in ((10_000, "event_to_command_ms_p99", "≤ 60"), (100, "event_to_command_idle_ms_p99", "≤ 40")):
+            runs = [max(asyncio.run(_once(server.url, Kafka(broker.bootstrap, f"l{rate}.{n}."), rate))) for n in range(rounds)]
+            figures.append(Figure(name, "ms", runs, target=target))
+    return figures
