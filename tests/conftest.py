@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -100,6 +101,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = connect(database_url)
     yield database
     await database.close()
+
+
+def pytest_configure() -> None:
+    """A run that is told to end takes its servers with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
