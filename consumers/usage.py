@@ -14,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from ledger.core.batch import RECORDED
 from ledger.core.commands import RecordUsage, Rejected, Result, Status
 from ledger.kafka import Kafka, publish
 from ledger.service import MOST_AHEAD, Service
@@ -129,7 +130,7 @@ class UsageConsumer(ConsumerRebalanceListener):
             bad += [
                 (record, Rejected(detail=result.detail or "", reason=result.reason))
                 for (record, _), result in zip(good, results, strict=True)
-                if result.status is Status.REJECTED and result.reason is not None
+                if result is not RECORDED and result.status is Status.REJECTED and result.reason is not None
             ]
             await self._bury(bad)
         except asyncio.CancelledError:
