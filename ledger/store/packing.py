@@ -45,9 +45,9 @@ def pack_usage(org_id: int, entry: UsageRecorded) -> bytes:
     """A usage entry as `journal.row_of` gives it, in the journal's column order."""
     c, key = entry.command, entry.key
     u = c.usage
-    cost = c.cost
-    if c.upstream is None and c.computed is None and c.upstream_text is None and c.card is None:
-        money = _big(cost) + _text(c.cost_text) + _NULL * 4
+    cost, event_id = c.cost, c.event_id.encode()
+    if cost is not None and c.upstream is None and c.computed is None and c.upstream_text is None and c.card is None:
+        money = _BIG(8, cost) + _text(c.cost_text) + _NULL * 4
     else:
         booked = _big(c.computed if cost is None else cost)
         money = booked + _text(c.cost_text) + _big(c.upstream) + _text(c.upstream_text) + _big(c.computed) + _big(c.card)
@@ -61,13 +61,22 @@ def pack_usage(org_id: int, entry: UsageRecorded) -> bytes:
         )  # fmt: skip
     return b"".join((
         _HEAD(_JOURNAL_FIELDS, 8, org_id, 8, entry.seq, len(_KIND), _KIND, 8, entry.recorded_us, 8, entry.day),
-        _NULL if entry.hour_us is None else _BIG(8, entry.hour_us), _name(entry.workspace), _name(key),
-        _NULL if u.key == key else _name(u.key), _name(u.workspace), _BIG(8, c.time_us), _name(c.source), _text(c.event_id),
-        money, _FLAGS(1, u.byok, 1, u.batch), _name(u.model), _name(u.provider),
+        _NULL if entry.hour_us is None else _BIG(8, entry.hour_us), _place(entry.workspace, key, u.key, u.workspace),
+        _BIG(8, c.time_us), _name(c.source), _LENGTH(len(event_id)), event_id, money, _kind(u.byok, u.batch, u.model, u.provider),
         _COUNTS(8, u.input_tokens, 8, u.cached_input_tokens, 8, u.cache_write_tokens, 8, u.output_tokens, 8, u.reasoning_tokens,
                 8, u.audio_tokens, 8, u.images, 8, u.searches),
         more,
     ))  # fmt: skip
+
+
+@lru_cache(262_144)
+def _place(workspace: str, key: str, sent_key: str, sent_workspace: str | None) -> bytes:
+    return _text(workspace) + _text(key) + (_NULL if sent_key == key else _text(sent_key)) + _text(sent_workspace)
+
+
+@lru_cache(4_096)
+def _kind(byok: bool, batch: bool, model: str | None, provider: str | None) -> bytes:
+    return _FLAGS(1, byok, 1, batch) + _text(model) + _text(provider)
 
 
 def pack_known(org_id: int, digest: bytes, seq: int) -> bytes:
