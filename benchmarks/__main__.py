@@ -17,7 +17,7 @@ from benchmarks.kafka import (
 )
 from benchmarks.latency import event_to_command
 from benchmarks.reports import balances_ms_p99, report_from_journal, report_month
-from benchmarks.serving import embedded_breach_to_confirmed, replay_sqlite, service_rss, sqlite_http_ingest
+from benchmarks.serving import embedded_breach_to_confirmed, replay_postgres, replay_sqlite, service_rss, sqlite_http_ingest
 from benchmarks.watching import scrape_ms, scrape_series
 
 FIGURES = {
@@ -26,6 +26,7 @@ FIGURES = {
     "embedded_breach_to_confirmed_ms_p99": embedded_breach_to_confirmed,
     "service_rss_mb": service_rss,
     "replay_sqlite": replay_sqlite,
+    "replay": replay_postgres,
     "litellm_http_ingest": litellm_http_ingest,
     "otlp_http_ingest": otlp_http_ingest,
     "import_rate": import_rate,

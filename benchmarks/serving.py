@@ -26,11 +26,12 @@ from ledger.core.connections import Gateway as Kind
 from ledger.metrics import Metrics
 from ledger.record import Shelf, record
 from ledger.service import Service, system_clock
-from ledger.store.dialect import connect
+from ledger.store.dialect import connect, lock_orgs
 from ledger.store.replay import replay
 from ledger.store.schema import migrate
 from ledger.store.tables import journal
 from ledger.wire.usage import parse_usage
+from tests.servers.postgres import own_postgres
 
 TOKEN = "bench-token-0123456789"
 BATCH = 500
@@ -45,9 +46,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-async def prepare(path: Path, orders: Sequence[Command]) -> None:
+async def prepare(url: str, orders: Sequence[Command]) -> None:
     """A database with the schema and these orders carried out."""
-    database = connect(f"sqlite:///{path}")
+    database = connect(url)
     async with database.writer.begin() as connection:
         await migrate(connection)
     service = Service(database, Metrics())
@@ -86,7 +87,7 @@ def sqlite_http_ingest(rounds: int, count: int = 50_000) -> Figure:
     for seed in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ledger.db"
-            asyncio.run(prepare(path, caps()))
+            asyncio.run(prepare(f"sqlite:///{path}", caps()))
             sent = bodies(seed, count, BATCH)
             with serving(path) as (address, _):
                 runs.append(count / asyncio.run(_post_all(address, sent)))
@@ -142,7 +143,7 @@ async def _latency(seed: int, seconds: int, rate: int) -> float:
         server = uvicorn.Server(uvicorn.Config(build_app(gateway), "127.0.0.1", gateway_port, log_level="error", access_log=False))
         task = asyncio.create_task(server.serve())
         way = Connection(connection_id="gateway", gateway=Kind.HTTP, address=f"http://127.0.0.1:{gateway_port}", token="env:GATEWAY_TOKEN")
-        await prepare(path, [*caps(), *_victim_cap(victims), SetConnection(org=ORG, by="bench", connection=way)])
+        await prepare(f"sqlite:///{path}", [*caps(), *_victim_cap(victims), SetConnection(org=ORG, by="bench", connection=way)])
         with serving(path, GATEWAY_TOKEN=TOKEN) as (address, _):
             async with httpx.AsyncClient(base_url=address, timeout=60) as client:
                 load = asyncio.create_task(_load(client, seed, seconds, rate))
@@ -185,7 +186,7 @@ def service_rss(rounds: int, keys: int = 100_000) -> Figure:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ledger.db"
-            asyncio.run(prepare(path, caps()))
+            asyncio.run(prepare(f"sqlite:///{path}", caps()))
             with serving(path) as (address, pid):
                 asyncio.run(_touch_all(address, keys))
                 peaks.append(_peak_mb(pid))
@@ -207,15 +208,23 @@ def _peak_mb(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def replay_sqlite(rounds: int, count: int = 200_000) -> Figure:
-    """Entries a second from the journal to projections written anew."""
+def replay_sqlite(rounds: int) -> Figure:
+    """Entries a second from the journal to projections written anew, on SQLite."""
     with tempfile.TemporaryDirectory() as folder:
-        return Figure("replay_sqlite", "entries/s", asyncio.run(_replays(Path(folder) / "ledger.db", rounds, count)), target="≥ 150k")
+        runs = asyncio.run(_replays(f"sqlite:///{Path(folder) / 'ledger.db'}", rounds))
+    return Figure("replay_sqlite", "entries/s", runs, target="≥ 150k")
 
 
-async def _replays(path: Path, rounds: int, count: int) -> list[float]:
-    await prepare(path, caps())
-    database, shelf = connect(f"sqlite:///{path}"), Shelf()
+def replay_postgres(rounds: int) -> Figure:
+    """The same on PostgreSQL."""
+    with own_postgres() as server:
+        runs = asyncio.run(_replays(server.url, rounds))
+    return Figure("replay", "entries/s", runs, target="≥ 200k")
+
+
+async def _replays(url: str, rounds: int, count: int = 200_000) -> list[float]:
+    await prepare(url, caps())
+    database, shelf = connect(url), Shelf()
     for body in bodies(9, count, 10_000):
         made = [parse_usage(json.dumps(event).encode()) for event in json.loads(body)]
         await record(database, shelf, made, system_clock())  # type: ignore[arg-type]
@@ -223,6 +232,7 @@ async def _replays(path: Path, rounds: int, count: int) -> list[float]:
     for _ in range(rounds):
         began = time.perf_counter()
         async with database.writer.begin() as connection:
+            await lock_orgs(connection, [ORG])
             books = await replay(connection, 1, ORG, lambda _: None)
         runs.append(books.seq / (time.perf_counter() - began))
     await database.close()

@@ -65,7 +65,7 @@ async def _scrape(path: Path, rounds: int) -> tuple[list[float], int]:
 def _scraped(rounds: int) -> tuple[list[float], int]:
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "ledger.db"
-        asyncio.run(prepare(path, _orders()))
+        asyncio.run(prepare(f"sqlite:///{path}", _orders()))
         return asyncio.run(_scrape(path, rounds))
 
 

@@ -227,13 +227,14 @@ async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequenc
     return found
 
 
-async def select_after(connection: AsyncConnection, table: Table, org_id: int, seq: int, limit: int) -> Sequence[Sequence[Any]]:
-    """Rows of an org after a seq, in sequence, as fast as the driver can."""
+async def select_after(
+    connection: AsyncConnection, table: Table, names: Sequence[str], org_id: int, seq: int, limit: int
+) -> Sequence[Sequence[Any]]:
+    """Some columns of an org's rows after a seq, in sequence, as fast as the driver can."""
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     marks = ("$1", "$2") if is_postgres(connection) else ("?", "?")
-    columns = _columns(column.name for column in table.columns)
-    query = f"SELECT {columns} FROM {table.name} WHERE org_id = {marks[0]} AND seq > {marks[1]} ORDER BY seq LIMIT {limit}"
+    query = f"SELECT {_columns(names)} FROM {table.name} WHERE org_id = {marks[0]} AND seq > {marks[1]} ORDER BY seq LIMIT {limit}"
     return await (driver.fetch(query, org_id, seq) if is_postgres(connection) else driver.execute_fetchall(query, (org_id, seq)))
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.caps import Sum
 from ..core.commands import RecordUsage, Usage
 from ..core.entries import CostShared, Entry, Opening, ShareBooked, UsageCorrected, UsageRecorded
+from ..core.money import Nanos
 from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
@@ -128,17 +129,31 @@ async def prices(connection: AsyncConnection, org_id: int, seqs: Iterable[int]) 
     return found
 
 
-async def pages(connection: AsyncConnection, org_id: int, org: str, after: int = 0, until: int | None = None) -> AsyncIterator[list[Entry]]:
-    """An org's entries after a seq, in sequence, a page at a time. Raises GapError where the sequence has one (J1)."""
-    while until is None or after < until:
-        rows = await select_after(connection, journal, org_id, after, PAGE)
-        if not rows:
-            return
-        if [row[1] for row in rows] != list(range(after + 1, after + 1 + len(rows))):
-            missing = next(n for n, row in enumerate(rows, after + 1) if row[1] != n)
+async def pages(connection: AsyncConnection, org_id: int, org: str) -> AsyncIterator[list[Entry]]:
+    """An org's entries in sequence, a page at a time, with as much of them as the fold reads. Raises GapError where the
+    sequence has a gap (J1)."""
+    after = 0
+    while rows := await select_after(connection, journal, _FOLDED, org_id, after, PAGE):
+        if [row[0] for row in rows] != list(range(after + 1, after + 1 + len(rows))):
+            missing = next(n for n, row in enumerate(rows, after + 1) if row[0] != n)
             raise GapError(f"org {org}: entry {missing} is missing from the journal")
         after += len(rows)
-        yield [entry_of(row, org) for row in rows]
+        yield [_to_fold(org, *row) for row in rows]
+
+
+_FOLDED = ("seq", "kind", "recorded_us", "day", "hour_us", "workspace", "key", "time_us", "cost", "upstream", "byok", "input_tokens",
+           "output_tokens", "data")  # fmt: skip
+
+
+def _to_fold(
+    org: str, seq: int, kind: str, recorded_us: int, day: int, hour_us: int | None, workspace: str, key: str, time_us: int,
+    cost: Nanos | None, upstream: Nanos | None, byok: bool, input_tokens: int, output_tokens: int, data: str,
+) -> Entry:  # fmt: skip
+    if kind != USAGE:
+        return decode_fact(data)
+    usage = Usage(org, key, None, None, None, input_tokens, 0, 0, output_tokens, 0, 0, 0, 0, bool(byok))
+    command = RecordUsage("", "", b"", time_us, cost, None, upstream, None, usage)
+    return UsageRecorded(seq, recorded_us, day, hour_us, key, workspace, command)
 
 
 class GapError(Exception):

@@ -17,6 +17,7 @@ from ..core.window import Period, date_of
 from . import books as projections
 from . import journal, rollup, saving
 from . import tables as t
+from .dialect import prefer_indexes
 
 Progress = Callable[[int], None]
 _STATE = (
@@ -28,6 +29,7 @@ _STATE = (
 async def folded(connection: AsyncConnection, org_id: int, org: str, progress: Progress) -> Books:
     """The books that an org's journal makes. Raises journal.GapError."""
     books = Books(org)
+    await prefer_indexes(connection)
     async for page in journal.pages(connection, org_id, org):
         fold(books, page)
         progress(len(page))
