@@ -241,7 +241,8 @@ async def select_after(
 async def prefer_indexes(connection: AsyncConnection) -> None:
     """Until the transaction ends, look-ups by key use the key's index, whatever the statistics of a young table say."""
     if is_postgres(connection):
-        await connection.exec_driver_sql("SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'jit']) AS name")
+        ways = "'enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit'"
+        await connection.exec_driver_sql(f"SELECT set_config(way, 'off', true) FROM unnest(ARRAY[{ways}]) AS way")
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
