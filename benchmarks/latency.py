@@ -9,7 +9,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.figures import Figure
-from benchmarks.kafka import PARTITIONS, Population, consumer, narrow, pin, prepared, records
+from benchmarks.kafka import consumer, pin, prepared
+from benchmarks.population import PARTITIONS, Population, narrow, records
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import Command, SetCap
 from ledger.core.money import USD, Nanos
