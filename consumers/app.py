@@ -57,7 +57,7 @@ class Consumers:
     ) -> None:  # fmt: skip
         self.names, self.service, self.kafka = names, service, kafka
         self.broker = KafkaBroker(
-            kafka.bootstrap, security=_security(kafka), logger=None, apply_types=False, client_id="ledger", graceful_timeout=10,
+            kafka.bootstrap.split(","), security=_security(kafka), logger=None, apply_types=False, client_id="ledger", graceful_timeout=10,
             allow_auto_create_topics=False,
         )  # fmt: skip
         self.app = FastStream(self.broker, logger=None)

@@ -1,0 +1,108 @@
+"""Records nobody would want: each has its place, its neighbours are booked, and the consumer goes on, or stops with words."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from sqlalchemy import text
+
+from ledger.kafka import admin
+from tests.consumers.harness import ROOT, Event, Stage, events
+
+Sent = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+
+
+def event(event_id: str, org: str = "org-0", **envelope: object) -> bytes:
+    data = {"org": org, "workspace": "w", "key": "key-0", "cost_usd": "0.01"}
+    body = {"specversion": "1.0", "type": "llm.usage.v1", "source": "test", "id": event_id, "time": "2026-11-25T09:00:00Z", "data": data}
+    return json.dumps(body | envelope).encode()
+
+
+async def send(stage: Stage, records: Sequence[Sent], most_bytes: int = 1 << 20) -> None:
+    producer = AIOKafkaProducer(**stage.kafka.client(), max_request_size=most_bytes, acks="all")
+    await producer.start()
+    try:
+        for key, value, headers in records:
+            await producer.send_and_wait(stage.kafka.topic("usage"), value, key=key, headers=list(headers))
+    finally:
+        await producer.stop()
+
+
+def ledger(stage: Stage, *command: str) -> str:
+    environment = os.environ | {
+        "LEDGER_DATABASE_URL": stage.database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap,
+        "LEDGER_TOPIC_PREFIX": stage.kafka.prefix,
+    }  # fmt: skip
+    asked = [sys.executable, "-m", "ledger", *command]
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(stage: Stage) -> None:
+    """T4, T5: never its body; what is good among it is booked, also in binary mode and under a key that disagrees."""
+    async with admin(stage.kafka) as client:
+        large = {"max.message.bytes": str(16 << 20)}
+        said = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.kafka.topic("usage"), configs=large)])
+        assert [resource[0] for response in said for resource in response.resources] == [0], said
+    await asyncio.sleep(1)  # a broker learns of it from its controller
+    structured = [("content-type", b"application/cloudevents+json")]
+    binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0"), ("ce_type", b"llm.usage.v1"), ("ce_source", b"test"),
+              ("ce_id", b"binary-1"), ("ce_time", b"2026-11-25T09:00:00Z")]  # fmt: skip
+    good: list[Sent] = [
+        (b"org-0", event("a"), structured), (b"somebody-else", event("b"), ()), (None, event("c", org="org-nobody-knows"), ()),
+        (b"org-0", b'{"org":"org-0","workspace":"w","key":"key-0","cost_usd":"0.01"}', binary),
+    ]  # fmt: skip
+    secret = b"what was said"
+    bad: list[Sent] = [
+        (b"org-0", b"", ()), (b"org-0", None, ()), (b"org-0", b"{" + secret, ()), (b"org-0", event("d"), [("content-type", b"text/plain")]),
+        (b"org-0", event("e"), [("content-type", b"\xff\xfe")]), (b"org-0", event("f", specversion="9.0"), ()),
+        (b"org-0", event("g", type="llm.usage.v99"), ()), (b"org-0", event("h" * 4096), ()),
+        (b"org-0", event("old", time="1999-12-31T23:59:59Z"), ()), (b"org-0", json.dumps({"x": secret.decode() * 800_000}).encode(), ()),
+    ]  # fmt: skip
+    await send(stage, [*good, *bad, (b"org-0", event("z"), [("other", b"\xff")])], 16 << 20)
+    process = stage.start("usage", "relay")
+    letters = await stage.until_read("usage.dead", len(bad))
+    assert len(letters) == len(bad)
+    assert all(secret.decode() not in json.dumps(letter) for letter in letters)
+    assert sorted(letter["data"]["reason"] for letter in letters) == ["before_2000"] + ["malformed"] * (len(bad) - 1)
+    async with stage.database.reader.connect() as connection:
+        query = "SELECT event_id FROM journal WHERE kind = 'UsageRecorded' ORDER BY event_id"
+        rows = list(await connection.scalars(text(query)))
+    assert rows == ["a", "b", "binary-1", "c", "z"]
+    process.check()
+    listed = json.loads(await asyncio.to_thread(ledger, stage, "dead", "list", "--format", "json"))
+    assert len(listed) == len(bad)
+    shown = await asyncio.to_thread(ledger, stage, "dead", "show", listed[0]["place"])
+    assert "still unreadable" in shown
+    again = await asyncio.to_thread(ledger, stage, "dead", "replay")
+    assert "sent again 1, still unreadable 9" in again  # the one before the year 2000 reads well
+
+
+async def test_one_senders_garbage_stops_nobody(stage: Stage) -> None:
+    await send(stage, [(b"noisy", b"garbage", ())] * 1_500)
+    await stage.produce(events(1, 200))
+    stage.start("usage", "relay")
+    await stage.until_booked()
+    await stage.until_published()
+    await stage.check()
+
+
+async def test_when_nobodys_records_can_be_read_the_consumer_stops_with_words(stage: Stage) -> None:
+    """Rather than dead-letter everything: nothing is lost, it lies in the topic."""
+    made = [Event(f"org-{n % 3}", "", b'{"schema":"of the future"}', None) for n in range(4_000)]
+    await stage.produce(made)
+    process = stage.start("usage")
+    assert await asyncio.to_thread(process.popen.wait, 60) == 1
+    assert "could not be read" in process.log()
+    process.expects_death = True
+
+
+async def test_topics_that_are_there_may_be_created_again(stage: Stage) -> None:
+    said = await asyncio.to_thread(ledger, stage, "topics", "create", "--partitions", "6")
+    assert said.count("was there") == 6

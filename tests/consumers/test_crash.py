@@ -1,0 +1,137 @@
+"""Consumers killed at every step, frozen, joined and left; servers taken away: nothing lost, nothing doubled (J5, C3, K3)."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import _migrate
+from tests.consumers.harness import Stage, events, sigstopped, staged
+from tests.servers.kafka import own_kafka
+from tests.servers.postgres import own_postgres
+
+# Of a batch: written and not committed, committed and not acknowledged. Of the relay: published and not marked. Of the inbox.
+STEPS = (
+    "ledger.pipeline.append before", "ledger.pipeline.save after", "consumers.usage.UsageConsumer.commit before",
+    "ledger.store.outbox.drop before", "ledger.store.inbox.accept after",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_consumer_killed_at_any_step_loses_nothing_and_doubles_nothing(stage: Stage, step: str) -> None:
+    await stage.produce(events(1, 3_000))
+    dying = stage.start("usage", "relay", "keys", DIE_AT=step)
+    assert await asyncio.to_thread(dying.popen.wait, 60) == -signal.SIGKILL, dying.log()
+    stage.start("usage", "relay", "keys")
+    await stage.until_booked()
+    await stage.until_published()
+    await stage.check()
+
+
+async def test_consumers_that_join_leave_and_freeze_in_a_backlog_change_nothing(stage: Stage) -> None:
+    """A second and a third come, the first is frozen past its session and goes on, the second is told to end."""
+    first = stage.start("usage", "relay")
+    await first.until_ready()
+    await stage.produce(events(2, 10_000, poison_every=1_000))
+    others = [stage.start("usage"), stage.start("usage", "relay")]
+    await stage.produce(events(3, 10_000))
+    with sigstopped(first):
+        await stage.produce(events(4, 5_000))
+        await asyncio.sleep(13)  # a session is ten seconds
+    assert await asyncio.to_thread(others[0].stop) == 0
+    await stage.until_booked()
+    await stage.until_published()
+    await stage.check()
+
+
+async def test_what_was_committed_is_not_taken_again_after_a_graceful_stop(stage: Stage) -> None:
+    await stage.produce(events(5, 4_000, duplicates=0))
+    first = stage.start("usage", "relay")
+    await stage.until_booked()
+    assert await asyncio.to_thread(first.stop) == 0
+    await stage.produce(events(6, 500, duplicates=0))
+    second = stage.start("usage", "relay")
+    await stage.until_booked()
+    await stage.until_published()
+    await asyncio.sleep(1)
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"http://127.0.0.1:{second.port}/metrics/")).text
+    assert 'outcome="duplicate"' not in metrics
+    await stage.check()
+
+
+def test_a_database_killed_in_its_commits_and_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
+    """/readyz says why meanwhile; the process lives on."""
+    with own_kafka() as broker, own_postgres() as server:
+        url = _fresh(server.url)
+
+        async def story() -> None:
+            async with staged(broker.bootstrap, url, tmp_path) as stage:
+                process = stage.start("usage", "relay")
+                await process.until_ready()
+                for seed in range(3):
+                    await stage.produce(events(10 + seed, 3_000))
+                    await asyncio.sleep(0.4)
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+                await stage.until_booked()
+                await asyncio.to_thread(server.stop)
+                await stage.produce(events(20, 2_000))
+                await asyncio.sleep(30)
+                async with httpx.AsyncClient() as client:
+                    answer = await client.get(f"http://127.0.0.1:{process.port}/readyz")
+                assert answer.status_code == 503 and "the database does not answer" in answer.text
+                await asyncio.to_thread(server.start)
+                await stage.until_booked()
+                await stage.until_published()
+                await stage.check()
+                assert process.popen.poll() is None
+
+        asyncio.run(story())
+
+
+def test_a_broker_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
+    with own_kafka() as broker, own_postgres() as server:
+        url = _fresh(server.url)
+
+        async def story() -> None:
+            async with staged(broker.bootstrap, url, tmp_path) as stage:
+                process = stage.start("usage", "relay", "keys")
+                await process.until_ready()
+                await stage.produce(events(30, 3_000))
+                await asyncio.to_thread(broker.stop)
+                await asyncio.sleep(30)
+                await asyncio.to_thread(broker.start)
+                await stage.produce(events(31, 3_000))
+                await stage.until_booked()
+                await stage.until_published()
+                await stage.check()
+                assert process.popen.poll() is None
+
+        asyncio.run(story())
+
+
+@pytest.mark.slow
+def test_one_of_three_brokers_killed_loses_nothing(tmp_path: Path) -> None:
+    """Replication 3, two in sync."""
+    with own_kafka(nodes=3) as cluster, own_postgres() as server:
+        url = _fresh(server.url)
+
+        async def story() -> None:
+            async with staged(cluster.bootstrap, url, tmp_path, replication=3) as stage:
+                stage.start("usage", "relay", "keys")
+                await stage.produce(events(40, 3_000))
+                await asyncio.to_thread(cluster.kill, 1)
+                await stage.produce(events(41, 3_000))
+                await stage.until_booked(150)
+                await stage.until_published(150)
+                await stage.check()
+
+        asyncio.run(story())
+
+
+def _fresh(server_url: str) -> str:
+    asyncio.run(_migrate(server_url))
+    return server_url
