@@ -109,7 +109,8 @@ async def test_a_computed_price_is_booked_journaled_with_its_version_and_read_ba
     async with database.snapshot() as connection:
         head = await reports.head(connection, "acme")
         assert head is not None
-        entries = [entry async for page in journal.pages(connection, head.org_id, "acme") for entry in page]
+        found = await journal.entries_at(connection, head.org_id, "acme", range(1, head.seq + 1))
+        entries = [found[seq] for seq in sorted(found)]
         commands = [entry.command for entry in entries if type(entry).__name__ == "UsageRecorded"]  # type: ignore[union-attr]
         said = [(c.cost, c.computed, c.card, c.booked) for c in commands]
         assert said == [(None, USD, 1, USD), (3 * USD, USD, 1, 3 * USD), (None, None, None, None)]
