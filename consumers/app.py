@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
@@ -119,10 +120,23 @@ class Consumers:
         async def undecoded(message: KafkaAckableMessage) -> KafkaAckableMessage:
             return message
 
-        subscriber = self.broker.subscriber(
+        subscriber: Any = self.broker.subscriber(
             self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
             parser=light, decoder=undecoded, batch_timeout_ms=POLL_MS, fetch_max_wait_ms=FETCH_WAIT_MS, max_records=MOST_RECORDS, **more,
         )  # fmt: skip
+
+        polled = subscriber.get_msg
+
+        async def poll(client: AIOKafkaConsumer) -> Any:
+            try:
+                return await polled(client)
+            except (KafkaError, ConsumerStoppedError):
+                raise
+            except Exception as error:  # a record that the client can't parse: polling on would pass over what it had in hand
+                self.fail(error)
+                raise ConsumerStoppedError from error
+
+        subscriber.get_msg = poll
 
         @subscriber
         async def handler(message: Any) -> None:
