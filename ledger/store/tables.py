@@ -14,7 +14,6 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
-    SmallInteger,
     Table,
     Text,
     text,
@@ -29,7 +28,6 @@ metadata = MetaData(
 )
 # SQLite's STRICT tables know INTEGER, TEXT and BLOB only.
 Big = BigInteger().with_variant(Integer(), "sqlite")
-Small = SmallInteger().with_variant(Integer(), "sqlite")
 Flag = Boolean().with_variant(Integer(), "sqlite")
 Bytes = LargeBinary()
 
