@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from .core.commands import Command, Result, SetKey
 from .core.connections import Connection, Gateway
 from .core.matching import Line, Matched, VendorKey, compare, match
-from .gateways.accounts import litellm_spent, openrouter_keys, openrouter_spent
 from .gateways.calling import Caller
 from .gateways.gateway import GatewayRefused
+from .gateways.litellm import litellm_spent
+from .gateways.openrouter import openrouter_keys, openrouter_spent
 from .service import Service
 from .store import accounts, reports
 from .store.books import connection_of

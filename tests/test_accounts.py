@@ -16,8 +16,8 @@ from ledger.core.connections import Connection, Gateway
 from ledger.core.matching import Verdict
 from ledger.core.window import Period
 from ledger.gateways.gateway import GatewayRefused, GatewayUnavailable, TokenRefused
-from ledger.gateways.litellm_usage import parse_litellm
-from ledger.gateways.openrouter_usage import parse_openrouter
+from ledger.gateways.litellm import parse_litellm
+from ledger.gateways.openrouter import parse_openrouter
 from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.store import accounts, observed, reports

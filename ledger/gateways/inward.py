@@ -6,8 +6,8 @@ from ..core.commands import Reason, RecordUsage, Rejected
 from ..core.connections import Connection, Gateway
 from ..wire.otlp import Span, is_usage, key_by_attributes, spans_of_json, spans_of_protobuf, usage_of
 from ..wire.usage import parse_usage, split_events, whole_event
-from .litellm_usage import parse_litellm
-from .openrouter_usage import parse_openrouter
+from .litellm import parse_litellm
+from .openrouter import parse_openrouter
 
 PROTOBUF, JSON, LINES, BATCH = "application/x-protobuf", "application/json", "application/x-ndjson", "application/cloudevents-batch+json"
 Parsed = list[RecordUsage | Rejected]

@@ -1,19 +1,208 @@
-"""Owns the keys of a LiteLLM proxy: blocked, unblocked and deleted, by the key's hash.
+"""Owns LiteLLM, both directions: its callback read as usage; a proxy's keys blocked, unblocked and deleted; its account read.
 
-It has no change mark that only people move: `updated_at` moves with every call's spend. So a key that was blocked before we
-came is not ours to unblock, and one that we blocked is; a person who blocks it again after that is not told apart (K2).
+The callback is `StandardLoggingPayload` as an array, lines, or one object. Messages, response and parameters ride along; they
+are skipped while decoding (S7). Fields that a later version adds are ignored. What LiteLLM calls cost 0 where it knows no price
+is unpriced here (M4).
+
+Keys are commanded by their hash. There is no change mark that only people move: `updated_at` moves with every call's spend. So
+a key that was blocked before we came is not ours to unblock, and one that we blocked is; a person who blocks it again after that
+is not told apart (K2).
 """
 
 import re
-from urllib.parse import quote
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from ..core.commands import RecordUsage, Rejected, Usage
+from ..core.connections import Connection
+from ..core.money import Nanos
+from ..wire.fields import MOST_ID, Refused, amount_of, count_of, instant_of, name_of, text_of
+from ..wire.otlp import KEYLESS
+from ..wire.usage import MAX_EVENTS, EnvelopeError, identity
+from .account import DAY_S, Spent, nanos
 from .calling import Answer, Caller
-from .gateway import GatewayKey
+from .gateway import GatewayKey, GatewayUnavailable
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 BLOCKED = "blocked"
+MOST_TAGS = 32
+_ABSENT = msgspec.Raw()
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Tokens(msgspec.Struct, gc=False):
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    user_api_key_hash: str | None = None
+    user_api_key_alias: str | None = None
+    user_api_key_org_id: str | None = None
+    user_api_key_team_id: str | None = None
+    user_api_key_team_alias: str | None = None
+    user_api_key_user_id: str | None = None
+    user_api_key_end_user_id: str | None = None
+    spend_logs_metadata: dict[str, Any] | None = None
+    usage_object: msgspec.Raw = _ABSENT
+
+
+class _Payload(msgspec.Struct, gc=False, kw_only=True):
+    id: str | None = None
+    litellm_call_id: str | None = None
+    trace_id: str | None = None
+    call_type: str | None = None
+    status: str | None = None
+    response_cost: msgspec.Raw = _ABSENT
+    response_cost_failure_debug_info: msgspec.Raw = _ABSENT
+    cost_breakdown: msgspec.Raw = _ABSENT
+    prompt_tokens: msgspec.Raw = _ABSENT
+    completion_tokens: msgspec.Raw = _ABSENT
+    startTime: msgspec.Raw = _ABSENT
+    endTime: msgspec.Raw = _ABSENT
+    model: str | None = None
+    model_id: str | None = None
+    custom_llm_provider: str | None = None
+    cache_hit: bool | str | None = None
+    request_tags: list[Any] | None = None
+    end_user: str | None = None
+    metadata: _Metadata | None = None
+
+
+_decode = msgspec.json.Decoder(_Payload).decode
+_decode_tokens = msgspec.json.Decoder(_Tokens).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def split_litellm(body: bytes) -> list[bytes]:
+    """The payloads of a body that says nothing of its form: an array, one object, or one a line. Raises EnvelopeError."""
+    try:
+        items = [bytes(item) for item in _decode_array(body)] if body.lstrip()[:1] == b"[" else _objects(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise EnvelopeError("the body is not JSON: an array of payloads, one payload, or one a line") from None
+    if len(items) > MAX_EVENTS:
+        raise EnvelopeError(f"{len(items)} payloads in one body: send at most {MAX_EVENTS}")
+    return items
+
+
+def _objects(body: bytes) -> list[bytes]:
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if len(lines) < 2:
+        _decode_raw(body)
+        return lines
+    try:
+        _decode_raw(body)
+    except msgspec.DecodeError:
+        return lines
+    return [body]
+
+
+def parse_litellm(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
+    """The calls in one delivery, in order. Raises EnvelopeError."""
+    return [parse_payload(item, org, connection) for item in split_litellm(body)]
+
+
+def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage | Rejected:
+    """One call. A payload that can't be read is Rejected."""
+    source, event_id = f"connection/{connection.connection_id}", None
+    try:
+        payload = _decode(item)
+        event_id = _identity(payload)
+        return _command(payload, org, source, event_id, connection)
+    except Refused as error:
+        return Rejected(detail=str(error), field=error.field, source=source, event_id=event_id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        place = str(error).partition("`$.")[2].partition("`")[0]
+        return Rejected(detail=f"{place}: is not what LiteLLM sends there" if place else "is not JSON", field=place or None, source=source)
+
+
+def _number(raw: msgspec.Raw) -> str | None:
+    """A number by its digits, also where it comes as text."""
+    text = bytes(raw).decode()
+    return None if text in ("", "null") else text.strip('"')
+
+
+def _identity(payload: _Payload) -> str:
+    """Retries and fallbacks share a call's id, and a client may set it: what tells them apart is taken in."""
+    if not payload.id and not payload.litellm_call_id:
+        raise Refused("id", "is missing: without it a call sent again could not be told")
+    parts = (payload.litellm_call_id, payload.id, payload.model_id, payload.status, _number(payload.startTime))
+    return blake2b("\0".join(part or "" for part in parts).encode(), digest_size=16).hexdigest()
+
+
+def _cost(payload: _Payload) -> tuple[Nanos | None, str | None]:
+    cost, text = amount_of("response_cost", _number(payload.response_cost))
+    if payload.cache_hit in (True, "True", "true"):
+        return Nanos(0), "0"
+    if _number(payload.response_cost_failure_debug_info) is not None and not cost:
+        return None, None
+    counted = {_number(payload.prompt_tokens), _number(payload.completion_tokens)} - {None, "0"}
+    if cost == 0 and counted and _number(payload.cost_breakdown) is None and payload.status == "success":
+        return None, None
+    return cost, text
+
+
+def _tokens(payload: _Payload) -> _Tokens:
+    """The classes inside the totals, as far as the provider told them; its shape is the provider's, so oddities are ignored."""
+    raw = payload.metadata.usage_object if payload.metadata is not None else _ABSENT
+    try:
+        return _decode_tokens(raw) if _number(raw) is not None else _Tokens()
+    except (msgspec.DecodeError, RecursionError):
+        return _Tokens()
+
+
+def _command(payload: _Payload, org: str, source: str, event_id: str, connection: Connection) -> RecordUsage:
+    meta, used = payload.metadata or _Metadata(), _tokens(payload)
+    cost, cost_text = _cost(payload)
+    into, out = used.prompt_tokens_details or _Details(), used.completion_tokens_details or _Details()
+    owner = meta.user_api_key_hash or meta.user_api_key_alias or KEYLESS
+    mapped = connection.keys.get(owner) or connection.keys.get(meta.user_api_key_alias or "", owner)
+    team = meta.user_api_key_team_id
+    home = connection.workspaces.get(team or "") or connection.workspaces.get(meta.user_api_key_team_alias or "", team)
+    usage = Usage(
+        org=org, key=name_of("metadata.user_api_key_hash", mapped, MOST_ID) or KEYLESS,
+        workspace=name_of("metadata.user_api_key_team_id", home, MOST_ID), model=name_of("model", payload.model),
+        provider=name_of("custom_llm_provider", payload.custom_llm_provider),
+        input_tokens=count_of("prompt_tokens", _number(payload.prompt_tokens)),
+        cached_input_tokens=count_of("cached_tokens", into.cached_tokens or used.cache_read_input_tokens),
+        cache_write_tokens=count_of("cache_creation_input_tokens", used.cache_creation_input_tokens),
+        output_tokens=count_of("completion_tokens", _number(payload.completion_tokens)),
+        reasoning_tokens=count_of("reasoning_tokens", out.reasoning_tokens), audio_tokens=count_of("audio_tokens", into.audio_tokens),
+        batch="batch" in (payload.call_type or ""), member=name_of("metadata.user_api_key_user_id", meta.user_api_key_user_id),
+        end_user=name_of("end_user", payload.end_user or meta.user_api_key_end_user_id), session=name_of("trace_id", payload.trace_id),
+        tags=_tags(payload, meta), response_id=text_of("id", payload.id) if payload.status == "success" else None,
+        started_us=None if _number(payload.startTime) is None else instant_of("startTime", _number(payload.startTime), 0),
+    )  # fmt: skip
+    return RecordUsage(
+        source=name_of("source", source, 512) or "", event_id=event_id, digest=identity(org, source, event_id),
+        time_us=instant_of("endTime", _number(payload.endTime), 0), cost=cost, cost_text=cost_text, upstream=None, upstream_text=None,
+        usage=usage,
+    )  # fmt: skip
+
+
+def _tags(payload: _Payload, meta: _Metadata) -> dict[str, str] | None:
+    """The request's tags, and what its caller noted for the spend logs; what is not a short word or number is left out."""
+    said: dict[str, Any] = {tag: "true" for tag in payload.request_tags or () if isinstance(tag, str)} | (meta.spend_logs_metadata or {})
+    said |= {"litellm_org": meta.user_api_key_org_id, "key_alias": meta.user_api_key_alias}
+    tags: dict[str, str] = {}
+    for name, value in said.items():
+        text = value if isinstance(value, str) else str(value) if type(value) in (int, bool) else ""
+        if text and name and len(name) <= MOST_ID and len(text) <= 256 and len(tags) < MOST_TAGS:
+            tags[name_of("tags", name) or ""] = name_of("tags", text) or ""
+    return tags or None
 
 
 class _Info(msgspec.Struct):
@@ -61,3 +250,36 @@ class LiteLLM:
         said = (await self._caller.ask("POST", f"/key/{verb}", {"key": credential})).done().read(_Info)
         done = blocked if said.blocked is None else said.blocked
         return GatewayKey("paused", BLOCKED) if done else GatewayKey("active", None)
+
+
+class _Log(msgspec.Struct):
+    api_key: str = ""
+    spend: Decimal | None = None
+    startTime: str | None = None
+    endTime: str | None = None
+
+
+async def litellm_spent(caller: Caller, first_day: int, last_day: int) -> Spent:
+    """Spend by key and UTC day, from the proxy's own log of every call."""
+    spent: Spent = {}
+    start, end = (datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat() for day in (first_day, last_day + 1))
+    asked = {"start_date": start, "end_date": end, "summarize": "false"}
+    logs = (await caller.ask("GET", f"/spend/logs?{urlencode(asked)}")).done().read(list[_Log])
+    for log in logs:
+        day = _day(log)
+        if day is not None and first_day <= day <= last_day:
+            place = (log.api_key or "unknown", day)
+            spent[place] = spent.get(place, 0) + (nanos(log.spend) or 0)
+    return spent
+
+
+def _day(log: _Log) -> int | None:
+    """The UTC day that a call ended on."""
+    text = log.endTime or log.startTime
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise GatewayUnavailable("the gateway's answer holds a time that is none") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // DAY_S)

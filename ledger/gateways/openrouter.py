@@ -1,30 +1,108 @@
-"""Owns OpenRouter's keys: disabled, enabled and deleted with a management key, by the key's hash.
+"""Owns OpenRouter, both directions: its Broadcast read as usage; its keys disabled, enabled and deleted; its account read.
 
-`updated_at` is its change mark (K2). What is not a hash is no key there, and is not asked for.
+Broadcast is OTLP JSON, of which only the span `LLM Generation` is a call (its attempts at providers have spans too). Of the key
+only its name arrives: the connection's map says whose it is. A name that the map does not have is booked under itself, as a key
+that nobody declared (S3): to show, not to guess.
+
+Keys are commanded with a management key, by their hash; `updated_at` is their change mark (K2). What is not a hash is no key
+there, and is not asked for.
 """
 
 import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from ..core.commands import RecordUsage, Rejected
+from ..core.connections import Connection
+from ..core.matching import VendorKey
+from ..core.window import Period
+from ..wire.fields import Refused
+from ..wire.otlp import KEYLESS, OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, command_of, first, spans_of_json
+from .account import DAY_S, Spent, nanos
 from .calling import Answer, Caller
-from .gateway import GatewayKey
+from .gateway import GatewayKey, GatewayUnavailable
 
+GENERATION = "LLM Generation"
+NAME, MEMBERS = OPENROUTER + "api_key_name", (OPENROUTER + "creator_user_id", OPENROUTER + "entity_id")
+MOST_PAGES = 10_000
+MOST_ROWS = 100_000
 _HASH = re.compile(r"[0-9a-f]{64}")
+_PERIODS = {"daily": Period.DAY, "weekly": Period.WEEK, "monthly": Period.MONTH}
+_KEYS, _SPACES, _QUERY = "/api/v1/keys", "/api/v1/workspaces", "/api/v1/analytics/query"
+
+
+def parse_openrouter(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
+    """The calls in one delivery, in order; none for a test of the connection. Raises EnvelopeError."""
+    source = f"connection/{connection.connection_id}"
+    found: list[RecordUsage | Rejected] = []
+    for span in spans_of_json(body or b"{}"):
+        if isinstance(span, Rejected):
+            found.append(span)
+        elif span.name == GENERATION:
+            found.append(_call(span, org, source, connection))
+    return found
+
+
+def _call(span: Span, org: str, source: str, connection: Connection) -> RecordUsage | Rejected:
+    """The generation's id is the call's identity: a caller may set the trace id, so it is not unique."""
+    generation = first(span.attributes, (RESPONSE, OPENROUTER_TRACE))
+    try:
+        if generation is None:
+            raise Refused(RESPONSE, "is missing: without it a call sent again could not be told")
+        name = str(span.attributes.get(NAME) or KEYLESS)
+        command = command_of(span, org, source, str(generation), connection.keys.get(name, name), first(span.attributes, MEMBERS))
+    except Refused as error:
+        return Rejected(detail=str(error), field=error.field, source=source, event_id=str(generation)[:512] if generation else None)
+    command.usage.response_id = command.event_id
+    return command
 
 
 class _Key(msgspec.Struct):
+    hash: str
     disabled: bool
+    name: str = ""
     updated_at: str | None = None
+    workspace_id: str | None = None
+    limit: Decimal | None = None
+    limit_remaining: Decimal | None = None
+    limit_reset: str | None = None
+    include_byok_in_limit: bool = False
 
     def shown(self) -> GatewayKey:
         return GatewayKey("paused" if self.disabled else "active", self.updated_at)
 
 
-class _Answer(msgspec.Struct):
+class _OneKey(msgspec.Struct):
     data: _Key
+
+
+class _Keys(msgspec.Struct):
+    data: list[_Key]
+
+
+class _Space(msgspec.Struct):
+    id: str
+
+
+class _Spaces(msgspec.Struct):
+    data: list[_Space]
+
+
+class _Metadata(msgspec.Struct):
+    truncated: bool = False
+
+
+class _Rows(msgspec.Struct):
+    data: list[dict[str, Any]]
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class _Analytics(msgspec.Struct):
+    data: _Rows
 
 
 class OpenRouter:
@@ -41,7 +119,7 @@ class OpenRouter:
         if not _HASH.fullmatch(credential):
             return None
         answer = await self._ask("GET", credential)
-        return None if answer.status == 404 else answer.done().read(_Answer).data.shown()
+        return None if answer.status == 404 else answer.done().read(_OneKey).data.shown()
 
     async def pause(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.pause`."""
@@ -59,7 +137,55 @@ class OpenRouter:
         return GatewayKey("revoked", None)
 
     async def _disable(self, credential: str, disabled: bool) -> GatewayKey:
-        return (await self._ask("PATCH", credential, {"disabled": disabled})).done().read(_Answer).data.shown()
+        return (await self._ask("PATCH", credential, {"disabled": disabled})).done().read(_OneKey).data.shown()
 
     async def _ask(self, method: str, credential: str, body: Any = None) -> Answer:
-        return await self._caller.ask(method, f"/api/v1/keys/{quote(credential, safe='')}", body)
+        return await self._caller.ask(method, f"{_KEYS}/{quote(credential, safe='')}", body)
+
+
+async def openrouter_keys(caller: Caller) -> list[VendorKey]:
+    """Every key of the account, disabled ones too. The list without a workspace is the default one's only, so each is asked."""
+    found: dict[str, _Key] = {}
+    for space in (None, *await _workspaces(caller)):
+        offset, pages = 0, 0
+        while pages < MOST_PAGES:
+            asked = {"offset": offset, "include_disabled": "true"} | ({"workspace_id": space} if space else {})
+            page = (await caller.ask("GET", f"{_KEYS}?{urlencode(asked)}")).done().read(_Keys).data
+            news = {key.hash: key for key in page if key.hash not in found}
+            if not news:
+                break
+            found |= news
+            offset, pages = offset + len(page), pages + 1
+    return [_vendor_key(key) for key in found.values()]
+
+
+async def _workspaces(caller: Caller) -> list[str]:
+    answer = await caller.ask("GET", f"{_SPACES}?{urlencode({'limit': 100})}")
+    listed = [] if answer.status == 404 else [space.id for space in answer.done().read(_Spaces).data]
+    return list(dict.fromkeys([*listed, *caller.connection.workspaces]))
+
+
+def _vendor_key(key: _Key) -> VendorKey:
+    period = _PERIODS.get(key.limit_reset or "", Period.LIFETIME)
+    return VendorKey(
+        credential=key.hash, name=key.name, workspace=key.workspace_id, disabled=key.disabled, limit=nanos(key.limit),
+        left=nanos(key.limit_remaining), period=period, include_byok=key.include_byok_in_limit,
+    )  # fmt: skip
+
+
+async def openrouter_spent(caller: Caller, first_day: int, last_day: int) -> Spent:
+    """Spend by key and UTC day. Raises GatewayUnavailable where the answer was cut: half of it would look like a loss."""
+    spent: Spent = {}
+    for day in range(first_day, last_day + 1):  # a day at a time: an answer is at most one row a key
+        start, end = (datetime.fromtimestamp(d * DAY_S, UTC).isoformat().replace("+00:00", "Z") for d in (day, day + 1))
+        body = {
+            "dimensions": ["api_key_id"], "metrics": ["total_usage"], "granularity": "day", "time_range": {"start": start, "end": end},
+            "limit": MOST_ROWS,
+        }  # fmt: skip
+        rows = (await caller.ask("POST", _QUERY, body)).done().read(_Analytics).data
+        if rows.metadata.truncated:
+            raise GatewayUnavailable("the gateway cut its answer: ask for fewer days or keys")
+        for row in rows.data:
+            place = (str(row.get("api_key_id") or "unknown"), day)
+            spent[place] = spent.get(place, 0) + (nanos(Decimal(repr(row.get("total_usage") or 0))) or 0)
+    return spent

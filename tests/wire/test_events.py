@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ledger.core.commands import RecordUsage, Usage
 from ledger.core.connections import Connection, Gateway
 from ledger.core.money import Nanos, usd_text
-from ledger.gateways.litellm_usage import parse_litellm
-from ledger.gateways.openrouter_usage import parse_openrouter
+from ledger.gateways.litellm import parse_litellm
+from ledger.gateways.openrouter import parse_openrouter
 from ledger.wire.events import encode_event
 from ledger.wire.usage import identity, parse_usage
 from tests.gateways.payloads import litellm, openrouter, openrouter_span

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.core.commands import RecordUsage, Rejected
 from ledger.core.connections import Connection, Gateway
-from ledger.gateways.openrouter_usage import parse_openrouter
+from ledger.gateways.openrouter import parse_openrouter
 from ledger.wire.usage import EnvelopeError
 
 from .payloads import END_US, GENERATION, PROMPT, openrouter, openrouter_span

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.core.commands import RecordUsage, Rejected
 from ledger.core.connections import Connection, Gateway
-from ledger.gateways.litellm_usage import parse_litellm
+from ledger.gateways.litellm import parse_litellm
 from ledger.wire.usage import EnvelopeError
 
 from .payloads import END_US, HASH, PROMPT, litellm, litellm_payload

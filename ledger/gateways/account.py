@@ -1,0 +1,18 @@
+"""Owns what the reading of any gateway's account has in common: amounts by key and day."""
+
+from decimal import Decimal
+
+from ..core.money import MAX_AMOUNT_NANOS, AmountError, Nanos, parse_usd
+from .gateway import GatewayUnavailable
+
+DAY_S = 86_400
+
+Spent = dict[tuple[str, int], int]  # (credential, UTC day) → nano-USD
+
+
+def nanos(amount: Decimal | None) -> Nanos | None:
+    """An amount of an account; below nothing is nothing. Raises GatewayUnavailable for what is no amount."""
+    try:
+        return None if amount is None else parse_usd(str(max(amount, Decimal(0))), MAX_AMOUNT_NANOS)
+    except AmountError:
+        raise GatewayUnavailable("the gateway's answer holds an amount that is none") from None
