@@ -8,6 +8,7 @@ and their outcomes stored, many at once. A gateway that is down or asks to be le
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,6 +28,7 @@ FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
 FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while
 DRAIN_S = 2.0
+NOTE_EVERY_S = 1.0  # at most, while attempts are under way: booking a thousand confirmations takes little longer than booking one
 ACCEPTED_WAIT_US = 300_000_000  # for a confirmation, before it is sent again
 AGENT = "key agent"
 
@@ -115,15 +117,30 @@ class Agent:
         self._ways: dict[Lane, _Way] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: list[tuple[DueCommand, Ended]] = []
+        self._noting: asyncio.Task[None] | None = None
+        self._noted_s = 0.0
+        self._more = False  # whether the last claim may have left some
 
     @property
     def busy(self) -> bool:
         """Whether attempts are under way, or have ended and are not stored yet."""
-        return bool(self._tasks or self._ended)
+        return bool(self._tasks or self._ended or self._noting)
 
     async def step(self) -> int:
-        """Stores what attempts came to, and begins those whose time has come; how many of both."""
-        return await self._note() + await self._begin()
+        """Begins the attempts whose time has come, and has what others came to stored meanwhile; how many were begun.
+
+        Raises what went wrong with the storing before; it is tried again by the next step.
+        """
+        noting = self._noting
+        if noting is not None and noting.done():
+            self._noting = None
+            noting.result()
+        now_s = time.monotonic()
+        if self._noting is None and self._ended and (not self._tasks or now_s - self._noted_s >= NOTE_EVERY_S):
+            self._noted_s = now_s
+            self._noting = asyncio.create_task(self._note())
+            self._noting.add_done_callback(lambda _: self._wake.set())
+        return await self._begin()
 
     async def close(self) -> None:
         """Waits a moment for what is under way; what has not ended by then is tried again by whoever comes next."""
@@ -131,6 +148,8 @@ class Agent:
             await asyncio.wait(self._tasks, timeout=DRAIN_S)
         for task in self._tasks:
             task.cancel()
+        if self._noting is not None:
+            await asyncio.wait([self._noting])
         await self._note()
         for way in self._ways.values():
             await way.gateway.aclose()
@@ -140,15 +159,17 @@ class Agent:
         shut = [lane for lane, way in self._ways.items() if way.under_way >= MOST_IN_LANE or way.quiet_us > now_us]
         if room <= 0:
             return 0
-        async with self._service.database.reader.connect() as connection:
-            if not await inbox.any_due(connection, now_us, shut):
-                return 0
+        if not self._more:
+            async with self._service.database.reader.connect() as connection:
+                if not await inbox.any_due(connection, now_us, shut):
+                    return 0
         async with self._service.database.writer.begin() as connection:
             if not await claim(connection, "agent"):
                 return 0
             due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_IN_LANE), shut)
             news = {command.lane for command in due if command.lane not in self._ways or self._ways[command.lane].seq != command.declared}
             declared = await inbox.declared(connection, news)
+        self._more = len(due) == MOST_IN_LANE
         for lane in news:
             await self._declare(lane, declared.get(lane))
         for command in due:
@@ -188,11 +209,11 @@ class Agent:
         self._ended.append((command, outcome))
         self._wake.set()
 
-    async def _note(self) -> int:
+    async def _note(self) -> None:
         """What a gateway says becomes an entry first: crashing after it, the next attempt finds it done (J1)."""
         ended, self._ended = self._ended, []
         if not ended:
-            return 0
+            return
         try:
             refused = await self._record(ended)
             outcomes = [(command, self._outcome(command, outcome, refused.get(command))) for command, outcome in ended]
@@ -201,7 +222,6 @@ class Agent:
         except BaseException:
             self._ended = [*ended, *self._ended]
             raise
-        return len(ended)
 
     async def _record(self, ended: Sequence[tuple[DueCommand, Ended]]) -> dict[DueCommand, str]:
         """Books what gateways said; why, where it was not taken."""

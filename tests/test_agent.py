@@ -448,3 +448,24 @@ async def test_any_name_reaches_the_gateway_as_it_is(stage: Stage, name: str) ->
     await stage.turn(State.PAUSED, name)
     await stage.run()
     assert stage.api.keys[name].state == "paused"
+
+
+async def test_a_breached_workspace_stops_its_thousand_keys_in_a_few_transactions(stage: Stage) -> None:
+    names = [f"k{n}" for n in range(1_000)]
+    stage.api.keys.update({name: Key() for name in names})
+    rule = Rule(period=Period.DAY, limit=Nanos(2_000 * USD), action=Action.PAUSE)
+    await stage.order(SetCap(org="acme", by="will", cap="all", scope="workspace:w", rule=rule))
+    await stage.order(*(usage(f"e{name}", 1, name) for name in names))
+    booked = batches(stage)
+    await stage.order(usage("more", 1_500))
+    while await relay_once(stage.service):
+        pass
+    await stage.try_once()
+    assert {stage.api.keys[name].state for name in names} == {"paused"}
+    assert {row["delivery"] for row in await stage.commands()} == {"confirmed"}
+    assert batches(stage) - booked <= 20, "confirmations are booked many at once"
+    assert stage.vendor.most_under_way <= 2 * MOST_IN_LANE
+
+
+def batches(stage: Stage) -> float:
+    return stage.service.metrics.registry.get_sample_value("ledger_batch_seconds_count") or 0.0

@@ -1,6 +1,5 @@
 """Owns what every command shares: settings, a database, the org that is meant, tables, and errors in words."""
 
-import asyncio
 import csv
 import getpass
 import json
@@ -12,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -58,7 +58,7 @@ def settings() -> Settings:
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Runs a command's work; what a person can mend is told in words, on stderr, with exit code 1."""
     try:
-        return asyncio.run(_awaited(work))
+        return uvloop.run(_awaited(work))
     except Wrong as error:
         tell("error", "red", str(error))
     except (DBAPIError, OSError) as error:

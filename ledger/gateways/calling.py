@@ -4,6 +4,7 @@ aiohttp, because a breach may command ten thousand keys at once: a call costs it
 """
 
 import time
+import urllib.request
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -52,8 +53,9 @@ class Caller:
         self._base_url = (connection.address or OWN_ADDRESS.get(connection.gateway, "")).rstrip("/")
         self.connection = connection
         self._environ = environ
+        self._proxy = _proxy_of(self._base_url)
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=timeout_s), connector=aiohttp.TCPConnector(limit=0), trust_env=True
+            timeout=aiohttp.ClientTimeout(total=timeout_s), connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         )
 
     async def aclose(self) -> None:
@@ -81,7 +83,9 @@ class Caller:
         token = self.secret(self.connection.token)
         headers = {"Authorization": f"Bearer {token}", **(more or {})} if token else dict(more or {})
         try:
-            async with self._session.request(method, url, headers=headers, json=body, data=raw, allow_redirects=False) as answer:
+            async with self._session.request(
+                method, url, headers=headers, json=body, data=raw, allow_redirects=False, proxy=self._proxy
+            ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
             raise GatewayUnavailable(f"the gateway can't be reached: {type(error).__name__}", harmless=True) from None
@@ -93,6 +97,14 @@ class Caller:
         if status in _TOKEN:
             raise TokenRefused(f"the gateway answered {status}: it does not take the token it was given; mend it, then `ledger keys check`")
         return Answer(status, content)
+
+
+def _proxy_of(address: str) -> str | None:
+    """The proxy that the environment names for an address. Looked up once: aiohttp's own way reads files at every call."""
+    url = URL(address)
+    if not url.host or urllib.request.proxy_bypass(url.host):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.books import Books, Said, SumKey
 from ..core.caps import BRAKE, Action, Breach, Cap, Enforce, Guardrail, Rule, Sum
 from ..core.connections import Connection
-from ..core.keys import Confirmation, Key, Workspace
+from ..core.keys import Confirmation, Key, State, Workspace
 from ..core.labels import amended
 from ..core.window import MINUTE_US, Period, next_first_day
 from . import tables as t
@@ -95,8 +95,12 @@ def _read_workspace(books: Books, row: Any) -> None:
 
 
 def _read_key(books: Books, row: Any) -> None:
-    values = _values(row)
-    books.put_key(msgspec.convert(values | {"deleted": bool(row.deleted), "leaking": bool(row.leaking)}, Key))
+    """By place, not by name: an org may have a hundred thousand keys."""
+    _, key_id, workspace, state, revision, changed_us, held, by, leaking, alias_of, deleted, seq = row
+    books.put_key(Key(
+        key_id=key_id, workspace=workspace, state=State(state), revision=revision, changed_us=changed_us, held=held, by=by,
+        leaking=bool(leaking), alias_of=alias_of, deleted=bool(deleted), seq=seq,
+    ))  # fmt: skip
 
 
 def _read_credential(books: Books, row: Any) -> None:
@@ -105,8 +109,10 @@ def _read_credential(books: Books, row: Any) -> None:
 
 
 def _read_confirmation(books: Books, row: Any) -> None:
-    values = _values(row)
-    books.confirmations[row.key, row.credential, row.connection] = msgspec.convert(values, Confirmation)
+    _, key, credential, connection, revision, state, mark, confirmed_us = row
+    books.confirmations[key, credential, connection] = Confirmation(
+        key=key, credential=credential, connection=connection, revision=revision, state=State(state), mark=mark, confirmed_us=confirmed_us
+    )  # fmt: skip
 
 
 def _read_cap(books: Books, row: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, column, exists, func, or_, select, tuple_, update, values
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.connections import COMMANDED, Connection, Direction
@@ -26,6 +26,7 @@ ANYWHERE = ""  # where an org has no such connection: its gateways act on what i
 
 c = commands.c
 _SUBJECT = (c.org_id, c.credential, c.connection)
+_ASKED: tuple[str, ...] = ("at_org_id", "at_credential", "at_connection")
 _PLACE = (*_SUBJECT, c.revision)
 Lane = tuple[int, str]  # an org's id, one of its connections
 
@@ -39,14 +40,17 @@ async def accept(connection: AsyncConnection, said: Sequence[tuple[int, KeyComma
         for place in product((org_id,), command.credentials, ways.get(org_id, (ANYWHERE,))):
             if place not in wanted or wanted[place].revision < command.revision:
                 wanted[place] = command
-    at = tuple_(c.org_id, c.credential, c.connection)
     newest: dict[tuple[int, str, str], int] = {}
     for part in chunks(wanted, 1_000):
-        rows = await connection.execute(select(*_SUBJECT, func.max(c.revision)).where(at.in_(part)).group_by(*_SUBJECT))
+        asked = values(*(column(place.name, place.type) for place in _SUBJECT), name="asked").data(part).cte()
+        same = and_(*(place == asked.c[place.name] for place in _SUBJECT))
+        rows = await connection.execute(select(*_SUBJECT, func.max(c.revision)).join(asked, same).group_by(*_SUBJECT))
         newest.update((tuple(row[:3]), row[3]) for row in rows)
     news = {place: command for place, command in wanted.items() if newest.get(place, -1) < command.revision}
-    for part in chunks(news.keys() & newest.keys(), 1_000):
-        await connection.execute(update(commands).where(at.in_(part), c.delivery.in_(OPEN)).values(delivery=SUPERSEDED))
+    if older := [dict(zip(_ASKED, place, strict=True)) for place in news.keys() & newest.keys()]:
+        here = and_(*(place == bindparam(name) for place, name in zip(_SUBJECT, _ASKED, strict=True)))
+        still = or_(*(c.delivery == state for state in OPEN))
+        await connection.execute(update(commands).where(here, still).values(delivery=SUPERSEDED), older)
     await upsert_rows(connection, commands, [_new_row(place, command, now_us) for place, command in news.items()])
 
 

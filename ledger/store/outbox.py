@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, tuple_
+from sqlalchemy import Row, bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..wire.messages import Message
@@ -40,10 +40,12 @@ async def take_shard(connection: AsyncConnection, shard: int, limit: int) -> lis
 
 
 async def drop(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:
-    """Forgets messages that were handed on."""
-    if rows:
-        key = tuple_(outbox.c.org_id, outbox.c.seq, outbox.c.topic)
-        await connection.execute(delete(outbox).where(key.in_([(row.org_id, row.seq, row.topic) for row in rows])))
+    """Forgets messages that were handed on: of each org all up to the last, since none can appear before one that was seen."""
+    last = {row.org_id: row for row in rows}
+    place = tuple_(outbox.c.seq, outbox.c.topic) <= tuple_(bindparam("last_seq"), bindparam("last_topic"))
+    query = delete(outbox).where(outbox.c.org_id == bindparam("org"), place)
+    if last:
+        await connection.execute(query, [{"org": at, "last_seq": row.seq, "last_topic": row.topic} for at, row in last.items()])
 
 
 async def depth(connection: AsyncConnection) -> int:
