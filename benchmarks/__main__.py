@@ -18,13 +18,14 @@ from benchmarks.kafka import (
 from benchmarks.latency import event_to_command
 from benchmarks.reports import balances_ms_p99, report_from_journal, report_month
 from benchmarks.serving import embedded_breach_to_confirmed, replay_postgres, replay_sqlite, service_rss, sqlite_http_ingest
-from benchmarks.vendors import mass_pause
+from benchmarks.vendors import breach_to_confirmed, mass_pause
 from benchmarks.watching import scrape_ms, scrape_series
 
 FIGURES = {
     "fold_core": fold_core,
     "sqlite_http_ingest": sqlite_http_ingest,
     "embedded_breach_to_confirmed_ms_p99": embedded_breach_to_confirmed,
+    "breach_to_confirmed_ms_p99": breach_to_confirmed,
     "mass_pause_s": mass_pause,
     "service_rss_mb": service_rss,
     "replay_sqlite": replay_sqlite,

@@ -23,7 +23,7 @@ from benchmarks.figures import Figure
 from benchmarks.kafka import consumer, prepared, servers
 from benchmarks.population import PARTITIONS, Population
 from ledger.core.caps import Action, Rule
-from ledger.core.commands import Command, SetCap, SetConnection
+from ledger.core.commands import Command, SetCap, SetConnection, SetOrg
 from ledger.core.connections import Connection, Gateway
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
@@ -34,7 +34,7 @@ from tests.servers.openrouter import TOKEN, OpenRouterApi, hash_of
 from tests.servers.vendor import Vendor
 
 PACE_S = 0.020
-KEYS, RATE, WARM_UP_S = 10_000, 1_000, 3
+KEYS, WARM_UP_S, LONGEST_S = 10_000, 3, 90
 Turn = tuple[str, str, float]  # a key's hash, its new state, when (`time.monotonic`, the same for every process of a machine)
 
 
@@ -84,12 +84,13 @@ class _Stage:
     def __init__(self, kafka: Kafka, producer: AIOKafkaProducer, database: asyncpg.Connection, turns: Pipe) -> None:
         self._kafka, self._producer, self.database, self.turns = kafka, producer, database, turns
 
-    async def feed(self) -> None:
-        """A thousand events a second, until cancelled."""
-        began, made = time.monotonic(), events(1, 120 * RATE)
+    async def feed(self, rate: int) -> None:
+        """So many events a second, until cancelled."""
+        made = events(1, LONGEST_S * rate)
+        began = time.monotonic()
         for n, event in enumerate(made):
-            if n % 10 == 0:
-                await asyncio.sleep(max(0.0, began + n / RATE - time.monotonic()))
+            if n % (rate // 100) == 0:
+                await asyncio.sleep(max(0.0, began + n / rate - time.monotonic()))
             await self.send(event | {"time": _now()})
 
     async def send(self, event: dict[str, object]) -> None:
@@ -115,13 +116,15 @@ class _Stage:
 
 @asynccontextmanager
 async def _consumers(url: str, kafka: Kafka) -> AsyncIterator[None]:
-    with consumer(url, kafka, "usage", "pulse", "relay"), consumer(url, kafka, "keys"):
+    with consumer(url, kafka, "usage", "pulse", "relay", "keys"):
         yield
 
 
 @asynccontextmanager
-async def _running(server_url: str, bootstrap: str, names: Sequence[str], orders: Sequence[Command]) -> AsyncIterator[_Stage]:
-    """The production form on two processes, one for the books and one for the keys, at a vendor that has these keys."""
+async def _running(
+    server_url: str, bootstrap: str, names: Sequence[str], orders: Sequence[Command], rate: int
+) -> AsyncIterator[_Stage]:  # fmt: skip
+    """The production form as one process, at a vendor that has these keys, under so many events a second."""
     os.environ["VENDOR_TOKEN"] = TOKEN
     kafka = Kafka(bootstrap, f"bench{uuid.uuid4().hex[:8]}.")
     await create_topics(kafka, PARTITIONS, 1)
@@ -133,7 +136,7 @@ async def _running(server_url: str, bootstrap: str, names: Sequence[str], orders
             await producer.start()
             database = await asyncpg.connect(url)
             stage = _Stage(kafka, producer, database, turns)
-            feeding = asyncio.create_task(stage.feed())
+            feeding = asyncio.create_task(stage.feed(rate))
             try:
                 await asyncio.sleep(WARM_UP_S)
                 yield stage
@@ -172,10 +175,38 @@ async def _mass(server_url: str, bootstrap: str) -> tuple[float, float]:
     names = [f"agent-{n:05d}" for n in range(KEYS)]
     rule = Rule(period=Period.MONTH, limit=Nanos(KEYS * USD), action=Action.PAUSE)
     cap = SetCap(org=ORG, by="bench", cap="fleet", scope="workspace:fleet", rule=rule)
-    async with _running(server_url, bootstrap, names, [*map(_known, names), cap]) as stage:
+    async with _running(server_url, bootstrap, names, [*map(_known, names), cap], 1_000) as stage:
         since_us = time.time_ns() // 1000
         began = await stage.spend(names[0], f"{KEYS}.00")
         last = await asyncio.to_thread(lambda: [stage.turns.recv() for _ in names][-1][2])
         await stage.until_confirmed(KEYS)
         print(f"  all paused after {last - began:.1f} s, all confirmed after {time.monotonic() - began:.1f} s", file=sys.stderr)
         return last - began, await stage.ingest_ms_p99(since_us)
+
+
+def breach_to_confirmed(rounds: int) -> list[Figure]:
+    """Milliseconds from sending the usage that crosses a key's cap to the confirmed pause in the books, by way of Kafka, PostgreSQL
+    and two calls of 20 ms to the vendor; ten crossings a second under 100 and under 1,000 events/s, 99th percentile of a run."""
+    figures: list[Figure] = []
+    with servers() as (bootstrap, url):
+        for rate, name, target in ((100, "breach_to_confirmed_ms_p99", "≤ 200"), (1_000, "breach_to_confirmed_busy_ms_p99", "")):
+            figures.append(Figure(name, "ms", [asyncio.run(_round_trips(url, bootstrap, rate)) for _ in range(rounds)], target=target))
+    return figures
+
+
+async def _round_trips(server_url: str, bootstrap: str, rate: int, seconds: int = 12) -> float:
+    names = [f"victim-{n:03d}" for n in range(seconds * 10)]
+    rule = Rule(period=Period.MONTH, limit=Nanos(USD), action=Action.PAUSE)
+    capped = [SetCap(org=ORG, by="bench", cap=name, scope=f"key:{hash_of(name)}", rule=rule) for name in names]
+    orders = [SetOrg(org=ORG, by="bench", brake=10_000), *map(_known, names), *capped]
+    async with _running(server_url, bootstrap, names, orders, rate) as stage:
+        sent_us: dict[str, int] = {}
+        for name in names:
+            sent_us[hash_of(name)] = time.time_ns() // 1000
+            await stage.spend(name, "2.00")
+            await asyncio.sleep(0.1)
+        await stage.until_confirmed(len(names))
+        rows = await stage.database.fetch("SELECT key, confirmed_us FROM commands")
+        waits = [(row["confirmed_us"] - sent_us[row["key"]]) / 1000 for row in rows]
+    print(f"  median {statistics.median(waits):.0f} ms", file=sys.stderr)
+    return statistics.quantiles(waits, n=100)[98]

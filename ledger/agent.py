@@ -131,15 +131,10 @@ class Agent:
 
         Raises what went wrong with the storing before; it is tried again by the next step.
         """
-        noting = self._noting
-        if noting is not None and noting.done():
-            self._noting = None
-            noting.result()
-        now_s = time.monotonic()
-        if self._noting is None and self._ended and (not self._tasks or now_s - self._noted_s >= NOTE_EVERY_S):
-            self._noted_s = now_s
-            self._noting = asyncio.create_task(self._note())
-            self._noting.add_done_callback(lambda _: self._wake.set())
+        if self._noting is not None and self._noting.done():
+            failed, self._noting = self._noting, None
+            failed.result()
+        self._note_soon()
         return await self._begin()
 
     async def close(self) -> None:
@@ -207,6 +202,22 @@ class Agent:
 
     def _end(self, command: DueCommand, outcome: Ended) -> None:
         self._ended.append((command, outcome))
+        self._note_soon()
+        self._wake.set()
+
+    def _note_soon(self) -> None:
+        """Has what attempts came to stored: at once where little goes on, else many together."""
+        now_s = time.monotonic()
+        little = len(self._tasks) <= 1 or now_s - self._noted_s >= NOTE_EVERY_S
+        if self._noting is None and self._ended and little:
+            self._noted_s = now_s
+            self._noting = asyncio.create_task(self._note())
+            self._noting.add_done_callback(self._noted)
+
+    def _noted(self, noting: asyncio.Task[None]) -> None:
+        """What could not be stored is left for the next step, which says why and waits."""
+        if not noting.cancelled() and noting.exception() is None:
+            self._noting = None
         self._wake.set()
 
     async def _note(self) -> None:
