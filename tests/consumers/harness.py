@@ -36,6 +36,7 @@ ORGS = [f"org-{n}" for n in range(6)]
 KEYS = 5
 LIMIT_USD = 1
 PARTITIONS = 6
+SCRIPTS = {"DIE_AT": "dying", "CLOCK": "shifted"}  # consumers that differ, by what they are told in their environment
 
 
 class Event(msgspec.Struct):
@@ -219,9 +220,9 @@ class Process:
             "LEDGER_DATABASE_URL": stage.database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap,
             "LEDGER_TOPIC_PREFIX": stage.kafka.prefix, "LEDGER_METRICS_PORT": str(self.port), **settings,
         }  # fmt: skip
-        command = [sys.executable, "-m", "consumers", *names]
-        if "DIE_AT" in settings:
-            command = [sys.executable, str(Path(__file__).with_name("dying_consumer.py")), *names]
+        script = next((f"{name}_consumer.py" for given, name in SCRIPTS.items() if given in settings), None)
+        how = ["-m", "consumers"] if script is None else [str(Path(__file__).with_name(script))]
+        command = [sys.executable, *how, *names]
         self.expects_death, self.stopped = "DIE_AT" in settings, False
         self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self.path.open("wb"), stdout=subprocess.DEVNULL)
 
