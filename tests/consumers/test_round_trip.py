@@ -59,9 +59,9 @@ class Vendors:
         made: list[Command] = []
         for name, kind, address in zip(names, kinds, addresses, strict=True):
             reference = f"env:{name.upper()}"
-            secrets = {"secret": reference} if kind is Gateway.WEBHOOK else {"token": reference}
+            token, secret = (None, reference) if kind is Gateway.WEBHOOK else (reference, None)
             keys = {"Agentic Coding": "by-openrouter"} if kind is Gateway.OPENROUTER else {}
-            way = Connection(connection_id=name, gateway=kind, address=address, keys=keys, **secrets)
+            way = Connection(connection_id=name, gateway=kind, address=address, token=token, secret=secret, keys=keys)
             made.append(SetConnection(org="acme", by="will", connection=way))
         rule = Rule(period=Period.DAY, limit=Nanos(USD), action=Action.PAUSE)
         for key in self.states():
@@ -88,9 +88,7 @@ async def spend(stage: Stage, client: httpx.AsyncClient, vendors: Vendors) -> No
     answers = [
         await client.post("/v1/usage", content=raw({"key": "by-http", "cost_usd": "2.00"}, id="a", time=MOMENT), headers=said),
         await client.post("/v1/webhooks/acme/openrouter", content=openrouter(openrouter_span({"gen_ai.usage.total_cost": 2.0}))),
-        await client.post(
-            "/v1/webhooks/acme/litellm", content=litellm({"user_api_key_hash": vendors.hashes["by-litellm"]}, response_cost=2)
-        ),
+        await client.post("/v1/webhooks/acme/litellm", content=litellm({"user_api_key_hash": hashed}, response_cost=2)),
         await client.post("/v1/traces", content=span("by-otlp"), headers={"content-type": "application/json"}),
     ]
     assert [answer.status_code for answer in answers] == [202, 202, 202, 200], [answer.text for answer in answers]
