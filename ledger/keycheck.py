@@ -1,8 +1,9 @@
 """Owns the comparison of what we want of keys with what is at each gateway, and the repair of what is ours (K2, K3).
 
 A key that should be stopped and is not, is stopped again, whoever let it go. One that should work and is paused there is let go only
-where that pause was ours. What was given up is tried again as soon as its gateway answers. Nothing is asked about keys that were
-never commanded, and nothing more of a gateway that does not answer or refuses our token.
+where that pause was ours. What was given up is tried again as soon as its gateway answers. A gateway's own limit is set where a cap
+has a backstop. Nothing is asked about other keys that were never commanded, and nothing more of a gateway that does not answer or
+refuses our token.
 """
 
 import asyncio
@@ -12,9 +13,12 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import select
 
+from .core.backstop import Backstop, backstop
 from .core.books import Books
+from .core.caps import Cap
 from .core.connections import COMMANDED, Connection, Direction
 from .core.keys import Key, State
+from .core.money import usd_text
 from .gateways.gateway import Gateway, GatewayKey, GatewayRefused, GatewayUnavailable
 from .service import Service
 from .store import books as projections
@@ -28,20 +32,27 @@ OpenGateway = Callable[[Connection], Gateway]
 log = structlog.get_logger()
 
 
+STATE, BACKSTOP = "state", "backstop"
+
+
 class Finding(NamedTuple):
-    """What a check found of one credential at one connection. `repair`: the command is sent again."""
+    """What a check found of one credential at one connection.
+
+    `what`: its state, or the gateway's own limit on it. `repair`: the command is sent again, or the limit set.
+    """
 
     key: str
     credential: str
     connection: str
     revision: int
-    wanted: State
+    wanted: str
     found: str
     repair: bool
+    what: str = STATE
 
 
 async def check_org(service: Service, head: reports.Head, open_gateway: OpenGateway, *, repair: bool = True) -> list[Finding]:
-    """Compares every commanded key of an org with its gateways; what differs, and what was sent again for it."""
+    """Compares an org's keys with its gateways, those that were commanded or have a backstop; what differs, and was repaired."""
     async with service.database.snapshot() as connection:
         books = (await projections.load(connection, {head.org: head.org_id}))[head.org]
         open_now = await inbox.open_places(connection, head.org_id)
@@ -50,10 +61,14 @@ async def check_org(service: Service, head: reports.Head, open_gateway: OpenGate
         if way.outward:
             gateway = open_gateway(way)
             try:
-                findings += await _check_way(books, way, gateway, open_now)
+                findings += await _check_way(books, way, gateway, open_now, repair)
             finally:
                 await gateway.aclose()
-    again = [inbox.Place(head.org_id, *finding[:4], finding.wanted) for finding in findings if finding.repair]
+    again = [
+        inbox.Place(head.org_id, found.key, found.credential, found.connection, found.revision, found.wanted)
+        for found in findings
+        if found.repair and found.what == STATE
+    ]
     if again and repair:
         async with service.database.writer.begin() as connection:
             await inbox.send_again(connection, again, service.clock())
@@ -61,31 +76,39 @@ async def check_org(service: Service, head: reports.Head, open_gateway: OpenGate
     return findings
 
 
-async def _check_way(books: Books, way: Connection, gateway: Gateway, open_now: set[tuple[str, str]]) -> list[Finding]:
+async def _check_way(books: Books, way: Connection, gateway: Gateway, open_now: set[tuple[str, str]], repair: bool) -> list[Finding]:
     if not gateway.reads:
         return []
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def look(key: Key, credential: str) -> Finding | None:
+    async def look(key: Key, credential: str) -> list[Finding]:
         async with free:
             here = await gateway.read(books.org, credential)
-        return None if here is None else _compare(books, key, credential, way.connection_id, here)
+            if here is None:
+                return []
+            found = [_compare(books, key, credential, way.connection_id, here) if key.revision else None]
+            found += [await _keep(books, key, credential, way.connection_id, gateway, here, repair)]
+        return [finding for finding in found if finding is not None]
 
-    places = [place for place in _commanded(books) if (place[1], way.connection_id) not in open_now]
+    places = [place for place in _checked(books) if (place[1], way.connection_id) not in open_now]
     try:
         first = [await look(*place) for place in places[:1]]  # one question tells whether there is any use in the others
         found = [*first, *await asyncio.gather(*(look(*place) for place in places[1:]))]
     except (GatewayUnavailable, GatewayRefused) as error:
         log.error("keys_not_checked", org=books.org, connection=way.connection_id, why=str(error))
         return [Finding("", "", way.connection_id, 0, State.ACTIVE, f"not checked: {error}", False)]
-    return [finding for finding in found if finding is not None]
+    return [finding for some in found for finding in some]
 
 
-def _commanded(books: Books) -> Iterable[tuple[Key, str]]:
+def _checked(books: Books) -> Iterable[tuple[Key, str]]:
     for key in books.keys.values():
-        if key.revision and key.alias_of is None:
+        if key.alias_of is None and (key.revision or (not key.deleted and _backstopped(books, key))):
             for credential in books.credentials_of(key.key_id):
                 yield key, credential
+
+
+def _backstopped(books: Books, key: Key) -> list[Cap]:
+    return [cap for cap in books.caps_on(f"key:{key.key_id}") if cap.rule.backstop_percent is not None]
 
 
 def _compare(books: Books, key: Key, credential: str, way: str, here: GatewayKey) -> Finding | None:
@@ -96,6 +119,34 @@ def _compare(books: Books, key: Key, credential: str, way: str, here: GatewayKey
     ours = said is not None and here.mark is not None and said.mark == here.mark
     repair = here.state != State.REVOKED and (key.state is not State.ACTIVE or ours)
     return Finding(key.key_id, credential, way, key.revision, key.state, here.state, repair)
+
+
+async def _keep(
+    books: Books, key: Key, credential: str, way: str, gateway: Gateway, here: GatewayKey, repair: bool
+) -> Finding | None:  # fmt: skip
+    """Has a gateway keep the limit that a cap's backstop asks for; what differed.
+
+    Only while the key works: a change moves the mark by which a pause is known as ours (K2)."""
+    caps = _backstopped(books, key)
+    if not caps or here.state != State.ACTIVE or key.state is not State.ACTIVE:
+        return None
+    wanted = backstop(caps, gateway.periods)
+    about = (key.key_id, credential, way, key.revision)
+    if wanted is None:
+        return Finding(*about, f"a limit per {caps[0].rule.period}", "the gateway has none for such a period", False, BACKSTOP)
+    if wanted == here.backstop:
+        return None
+    found = _limit_text(here.backstop)
+    if repair:
+        try:
+            await gateway.keep(credential, wanted)
+        except GatewayRefused as error:
+            return Finding(*about, _limit_text(wanted), f"{found}; {error}", False, BACKSTOP)
+    return Finding(*about, _limit_text(wanted), found, True, BACKSTOP)
+
+
+def _limit_text(limit: Backstop | None) -> str:
+    return "no limit" if limit is None else f"${usd_text(limit.limit)} per {limit.period}"
 
 
 async def check_once(service: Service, open_gateway: OpenGateway) -> int:
@@ -109,6 +160,6 @@ async def check_once(service: Service, open_gateway: OpenGateway) -> int:
             head = await reports.head(connection, name)
         for finding in await check_org(service, head, open_gateway) if head is not None else ():
             if finding.key:
-                log.warning("key_differs", org=name, connection=finding.connection, wanted=finding.wanted, found=finding.found,
-                            revision=finding.revision, sent_again=finding.repair)  # fmt: skip
+                log.warning("key_differs", org=name, connection=finding.connection, what=finding.what, wanted=finding.wanted,
+                            found=finding.found, revision=finding.revision, repaired=finding.repair)  # fmt: skip
     return 0

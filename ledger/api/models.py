@@ -63,13 +63,17 @@ class RuleGiven(Given):
     resume: Resume = Resume.AUTO
     enforce: Enforce = Enforce.ON
     approval: Annotated[bool, Field(description="whether revoking waits for a person's approval")] = True
+    backstop_percent: Annotated[
+        Annotated[int, Field(ge=100, le=10_000, strict=True)] | None,
+        Field(description="of the limit: what a key's gateway keeps"),
+    ] = None
 
     def rule(self) -> Rule:
         """As the core has it."""
         return Rule(
             period=self.period, limit=Nanos(self.limit_usd), action=self.action, thresholds=tuple(sorted(set(self.thresholds))),
             include_byok=self.include_byok, on_unpriced=Action(self.on_unpriced), resume=self.resume, enforce=self.enforce,
-            approval=self.approval,
+            approval=self.approval, backstop_percent=self.backstop_percent,
         )  # fmt: skip
 
 
@@ -155,6 +159,7 @@ class RuleShown(BaseModel):
     resume: Resume
     enforce: Enforce
     approval: bool
+    backstop_percent: int | None
     version: int
 
 

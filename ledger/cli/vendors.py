@@ -71,7 +71,8 @@ def check(
     plan: Annotated[bool, typer.Option("--plan", help="Only show; exit code 2 if there are differences.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Compare what is wanted of keys with what is at their gateways, and have sent again what is ours to repair.
+    """Compare what is wanted of keys with what is at their gateways, and repair what is ours: commands are sent again, and the
+    gateway's own limit is set where a cap has a backstop_percent.
 
     A serving ledger does so every ten minutes; it also carries out what this command sends again.
     """
@@ -81,8 +82,8 @@ def check(
             async with service.database.reader.connect() as connection:
                 head = await the_org(connection, org)
             findings = await check_org(service, head, lambda way: open_gateway(way, os.environ), repair=not plan)
-        rows = [finding._asdict() | {"sent_again": finding.repair and not plan} for finding in findings]
-        show(rows, form, ("key", "credential", "connection", "wanted", "found", "repair", "sent_again"))
+        rows = [finding._asdict() | {"repaired": finding.repair and not plan} for finding in findings]
+        show(rows, form, ("key", "credential", "connection", "what", "wanted", "found", "repaired"))
         failed = [finding for finding in findings if not finding.key]
         return 1 if failed else 2 if plan and findings else 0
 

@@ -70,6 +70,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
       include_byok: whether upstream cost of calls on the customer's own provider key counts (M5).
       on_unpriced: alert, or pause while the window holds unpriced calls (C10).
       approval: whether revoking waits for a person's approval (K4).
+      backstop_percent: of the limit, what the key's gateway is to keep as a limit of its own; 100 or more, None for none.
     """
 
     period: Period
@@ -81,6 +82,7 @@ class Rule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resume: Resume = Resume.AUTO
     enforce: Enforce = Enforce.ON
     approval: bool = True
+    backstop_percent: int | None = None
 
 
 class Cap(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 from . import commands as c
 from . import entries as e
 from .answers import Answer, done, missing, open_org, outdated, resettle
+from .backstop import LEAST_PERCENT
 from .batch import RECORDED, Batch
-from .caps import Cap
+from .caps import Cap, Rule
 from .commands import Reason, Reject
 
 
@@ -15,6 +16,8 @@ def set_cap(batch: Batch, command: c.SetCap) -> Answer:
     books = batch.books
     if "/" in command.cap:
         return Reject(reason=Reason.MALFORMED, detail="cap: an id can't contain '/', which stands in the ids that guardrails make")
+    if refused := _bad_backstop(command.rule, command.scope):
+        return refused
     was = books.caps.get(command.cap)
     if stale := outdated(command.version, was.seq if was else 0):
         return stale
@@ -25,6 +28,17 @@ def set_cap(batch: Batch, command: c.SetCap) -> Answer:
     seq = batch.emit(e.CapSet, cap=cap, was=was, by=command.by, openings=batch.found.openings)
     resettle(batch, sorted({command.scope, was.scope if was else command.scope}))
     return done(seq)
+
+
+def _bad_backstop(rule: Rule, scope: str) -> Reject | None:
+    """A gateway keeps limits for single keys, and its own must not bite before ours does."""
+    if rule.backstop_percent is None:
+        return None
+    if not scope.startswith("key:"):
+        return Reject(reason=Reason.MALFORMED, detail="backstop_percent: a gateway's own limit is a key's: only a key's cap has one")
+    if rule.backstop_percent < LEAST_PERCENT:
+        return Reject(reason=Reason.MALFORMED, detail=f"backstop_percent: below {LEAST_PERCENT} the gateway would stop the key first")
+    return None
 
 
 def remove_cap(batch: Batch, command: c.RemoveCap) -> Answer:
@@ -44,6 +58,8 @@ def set_guardrail(batch: Batch, command: c.SetGuardrail) -> Answer:
     books, rail = batch.books, command.guardrail
     if "/" in rail.guardrail_id:
         return Reject(reason=Reason.MALFORMED, detail="guardrail: an id can't contain '/', which stands in the ids of its caps")
+    if refused := _bad_backstop(rail.rule, f"{rail.each}:"):
+        return refused
     was = books.guardrails.get(rail.guardrail_id)
     if stale := outdated(command.version, was.seq if was else 0):
         return stale

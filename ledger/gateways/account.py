@@ -2,12 +2,23 @@
 
 from decimal import Decimal
 
+from ..core.backstop import Backstop
 from ..core.money import MAX_AMOUNT_NANOS, AmountError, Nanos, parse_usd
+from ..core.window import Period
 from .gateway import GatewayUnavailable
 
 DAY_S = 86_400
 
 Spent = dict[tuple[str, int], int]  # (credential, UTC day) → nano-USD
+
+
+def own_limit(amount: Decimal | None, period: Period) -> Backstop | None:
+    """A gateway's own limit on a key; one that is no amount here was not set by us."""
+    try:
+        limit = nanos(amount)
+    except GatewayUnavailable:
+        return None
+    return None if limit is None else Backstop(limit, period)
 
 
 def nanos(amount: Decimal | None) -> Nanos | None:

@@ -19,6 +19,7 @@ from .references import SecretMissing, secret_at
 
 TIMEOUT_S = 5.0
 OWN_ADDRESS = {Gateway.OPENROUTER: "https://openrouter.ai"}  # where a vendor is for everybody
+JSON = {"Content-Type": "application/json"}
 _NOT_NOW = frozenset({408, 425, 429})
 _TOKEN = frozenset({401, 403})
 

@@ -1,17 +1,22 @@
 """Owns what a gateway must be able to do for us: read a key's state, pause, resume and revoke it."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
+
+from ..core.backstop import Backstop
+from ..core.window import Period
 
 ACCEPTED = "accepted"  # a key's state that the gateway will tell later, of itself
 
 
 class GatewayKey(msgspec.Struct, frozen=True):
-    """A key as its gateway has it: `active`, `paused` or `revoked`, and the gateway's own change mark (K2)."""
+    """A key as its gateway has it: `active`, `paused` or `revoked`, the gateway's own change mark (K2), and its own limit."""
 
     state: str
     mark: str | None
+    backstop: Backstop | None = None
 
 
 class GatewayUnavailable(Exception):
@@ -41,9 +46,11 @@ class Gateway(Protocol):
 
     Attributes:
       reads: whether it can be asked for a key's state. One that can't keeps its people's decisions by itself (K2).
+      periods: those that it can keep a limit of its own for.
     """
 
     reads: bool
+    periods: Collection[Period]
 
     async def read(self, org: str, credential: str) -> GatewayKey | None:
         """The key as it is; None if the gateway does not know it."""
@@ -59,6 +66,10 @@ class Gateway(Protocol):
 
     async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
         """Ends the key for good; as it is afterwards."""
+        ...
+
+    async def keep(self, credential: str, backstop: Backstop) -> None:
+        """Sets the gateway's own limit on the key. Never asked of a gateway without `periods`."""
         ...
 
     async def aclose(self) -> None:

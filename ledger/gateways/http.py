@@ -10,6 +10,7 @@ one seen before is answered with the present state and changes nothing (K3). Ids
 from typing import Any
 from urllib.parse import quote
 
+from ..core.backstop import Backstop
 from .calling import Answer, Caller
 from .gateway import GatewayKey
 
@@ -18,6 +19,7 @@ class HttpGateway:
     """A gateway at an address."""
 
     reads = True
+    periods = ()
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -39,6 +41,10 @@ class HttpGateway:
     async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.revoke`."""
         return await self._put(org, credential, "revoked", revision)
+
+    async def keep(self, credential: str, backstop: Backstop) -> None:
+        """It keeps no limits."""
+        raise NotImplementedError
 
     async def _put(self, org: str, credential: str, state: str, revision: int) -> GatewayKey:
         answer = await self._ask("PUT", org, credential, "/state", {"state": state, "revision": revision})

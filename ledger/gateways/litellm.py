@@ -18,19 +18,22 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from ..core.backstop import Backstop
 from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.connections import Connection
-from ..core.money import Nanos
+from ..core.money import Nanos, usd_text
+from ..core.window import Period
 from ..wire.fields import MOST_ID, Refused, amount_of, count_of, instant_of, name_of, text_of
 from ..wire.otlp import KEYLESS
 from ..wire.usage import MAX_EVENTS, EnvelopeError, identity
-from .account import DAY_S, Spent, nanos
-from .calling import Answer, Caller
-from .gateway import GatewayKey, GatewayUnavailable
+from .account import DAY_S, Spent, nanos, own_limit
+from .calling import JSON, Answer, Caller
+from .gateway import GatewayKey, GatewayRefused, GatewayUnavailable
 
 BLOCKED = "blocked"
 MOST_TAGS = 32
 _ABSENT = msgspec.Raw()
+_DURATIONS = {None: Period.LIFETIME, "1h": Period.HOUR, "1d": Period.DAY, "7d": Period.WEEK, "30d": Period.MONTH}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -207,6 +210,12 @@ def _tags(payload: _Payload, meta: _Metadata) -> dict[str, str] | None:
 
 class _Info(msgspec.Struct):
     blocked: bool | None = None
+    max_budget: Decimal | None = None
+    budget_duration: str | None = None
+
+    def own(self) -> Backstop | None:
+        period = _DURATIONS.get(self.budget_duration)
+        return None if period is None else own_limit(self.max_budget, period)
 
 
 class _Answer(msgspec.Struct):
@@ -217,6 +226,7 @@ class LiteLLM:
     """One LiteLLM proxy."""
 
     reads = True
+    periods = tuple(_DURATIONS.values())
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -229,7 +239,8 @@ class LiteLLM:
         answer = await self._caller.ask("GET", f"/key/info?key={quote(credential, safe='')}")
         if answer.status == 404:
             return None
-        return GatewayKey("paused", BLOCKED) if answer.done().read(_Answer).info.blocked else GatewayKey("active", None)
+        info = answer.done().read(_Answer).info
+        return GatewayKey("paused", BLOCKED, info.own()) if info.blocked else GatewayKey("active", None, info.own())
 
     async def pause(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.pause`."""
@@ -245,6 +256,14 @@ class LiteLLM:
         if answer.status != 404:
             answer.done()
         return GatewayKey("revoked", None)
+
+    async def keep(self, credential: str, backstop: Backstop) -> None:
+        """See `Gateway.keep`. Its windows begin at midnight in the proxy's time zone, its months on the first."""
+        if not backstop.limit:
+            raise GatewayRefused("a limit of nothing is no limit to LiteLLM: it was not set")
+        duration = next(name for name, period in _DURATIONS.items() if period is backstop.period)
+        limit = {"key": credential, "max_budget": msgspec.Raw(usd_text(backstop.limit).encode()), "budget_duration": duration}
+        (await self._caller.ask("POST", "/key/update", raw=msgspec.json.encode(limit), more=JSON)).done()
 
     async def _block(self, credential: str, verb: str, blocked: bool) -> GatewayKey:
         said = (await self._caller.ask("POST", f"/key/{verb}", {"key": credential})).done().read(_Info)

@@ -16,14 +16,16 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from ..core.backstop import Backstop
 from ..core.commands import RecordUsage, Rejected
 from ..core.connections import Connection
 from ..core.matching import VendorKey
+from ..core.money import usd_text
 from ..core.window import Period
 from ..wire.fields import Refused
 from ..wire.otlp import KEYLESS, OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, command_of, first, spans_of_json
-from .account import DAY_S, Spent, nanos
-from .calling import Answer, Caller
+from .account import DAY_S, Spent, nanos, own_limit
+from .calling import JSON, Answer, Caller
 from .gateway import GatewayKey, GatewayUnavailable
 
 GENERATION = "LLM Generation"
@@ -73,7 +75,11 @@ class _Key(msgspec.Struct):
     include_byok_in_limit: bool = False
 
     def shown(self) -> GatewayKey:
-        return GatewayKey("paused" if self.disabled else "active", self.updated_at)
+        return GatewayKey("paused" if self.disabled else "active", self.updated_at, own_limit(self.limit, _period(self.limit_reset)))
+
+
+def _period(limit_reset: str | None) -> Period:
+    return _PERIODS.get(limit_reset or "", Period.LIFETIME)
 
 
 class _OneKey(msgspec.Struct):
@@ -109,6 +115,7 @@ class OpenRouter:
     """One OpenRouter account."""
 
     reads = True
+    periods = (*_PERIODS.values(), Period.LIFETIME)
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -135,6 +142,12 @@ class OpenRouter:
         if answer.status != 404:
             answer.done()
         return GatewayKey("revoked", None)
+
+    async def keep(self, credential: str, backstop: Backstop) -> None:
+        """See `Gateway.keep`. Its days and months are UTC's, its weeks begin on Mondays."""
+        resets = {period: name for name, period in _PERIODS.items()}
+        limit = {"limit": msgspec.Raw(usd_text(backstop.limit).encode()), "limit_reset": resets.get(backstop.period)}
+        (await self._caller.ask("PATCH", f"{_KEYS}/{quote(credential, safe='')}", raw=msgspec.json.encode(limit), more=JSON)).done()
 
     async def _disable(self, credential: str, disabled: bool) -> GatewayKey:
         return (await self._ask("PATCH", credential, {"disabled": disabled})).done().read(_OneKey).data.shown()
@@ -166,10 +179,9 @@ async def _workspaces(caller: Caller) -> list[str]:
 
 
 def _vendor_key(key: _Key) -> VendorKey:
-    period = _PERIODS.get(key.limit_reset or "", Period.LIFETIME)
     return VendorKey(
         credential=key.hash, name=key.name, workspace=key.workspace_id, disabled=key.disabled, limit=nanos(key.limit),
-        left=nanos(key.limit_remaining), period=period, include_byok=key.include_byok_in_limit,
+        left=nanos(key.limit_remaining), period=_period(key.limit_reset), include_byok=key.include_byok_in_limit,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 from standardwebhooks import Webhook
 
+from ..core.backstop import Backstop
 from ..wire.messages import command_id
 from .calling import Caller
 from .gateway import ACCEPTED, GatewayKey, TokenRefused
@@ -39,6 +40,7 @@ class WebhookGateway:
     """One receiver of webhooks."""
 
     reads = False
+    periods = ()
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -60,6 +62,10 @@ class WebhookGateway:
     async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.revoke`."""
         return await self._send(org, credential, "revoked", revision)
+
+    async def keep(self, credential: str, backstop: Backstop) -> None:
+        """It keeps no limits."""
+        raise NotImplementedError
 
     async def _send(self, org: str, credential: str, state: str, revision: int) -> GatewayKey:
         secret = self._caller.secret(self._connection.secret)

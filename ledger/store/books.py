@@ -21,7 +21,7 @@ from . import tables as t
 from .dialect import chunks, insert_new
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
-_RULE = [str(column.name) for column in t.caps.columns][3:12]
+_RULE = [str(column.name) for column in t.caps.columns][3:13]
 _decode_said = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 

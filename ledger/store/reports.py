@@ -96,7 +96,7 @@ def rule_json(rule: Rule) -> Json:
     return {
         "period": rule.period, "limit_usd": usd_text(rule.limit), "action": rule.action, "thresholds": list(rule.thresholds),
         "include_byok": rule.include_byok, "on_unpriced": rule.on_unpriced, "resume": rule.resume, "enforce": rule.enforce,
-        "approval": rule.approval,
+        "approval": rule.approval, "backstop_percent": rule.backstop_percent,
     }  # fmt: skip
 
 

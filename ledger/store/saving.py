@@ -28,7 +28,7 @@ def due_us(books: Books, now_us: int) -> int | None:
 def _rule_values(rule: Rule) -> tuple[Any, ...]:
     thresholds = msgspec.json.encode(rule.thresholds).decode()
     return (str(rule.period), rule.limit, str(rule.action), thresholds, rule.include_byok, str(rule.on_unpriced),
-            str(rule.resume), str(rule.enforce), rule.approval)  # fmt: skip
+            str(rule.resume), str(rule.enforce), rule.approval, rule.backstop_percent)  # fmt: skip
 
 
 def _cap_values(books: Books, cap_id: str) -> tuple[Any, ...] | None:

@@ -51,7 +51,7 @@ def _flag(name: str) -> Column[object]:
 def _rule() -> tuple[Column[object], ...]:
     return (
         _text("period"), _big("limit_nanos"), _text("action"), _text("thresholds"), _flag("include_byok"),
-        _text("on_unpriced"), _text("resume"), _text("enforce"), _flag("approval"),
+        _text("on_unpriced"), _text("resume"), _text("enforce"), _flag("approval"), _big("backstop_percent", null=True),
     )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ async def test_a_cap_is_shown_as_the_contract_writes_it(api: Api) -> None:
     made = await api.put("/v1/orgs/acme/caps/day-cap", CAP, 201)
     assert made == {
         "cap": "day-cap", "scope": "key:crawler", "period": "day", "limit_usd": "10.00", "action": "pause", "thresholds": [50, 80],
-        "include_byok": False, "on_unpriced": "alert", "resume": "auto", "enforce": "on", "approval": True, "version": made["version"],
+        "include_byok": False, "on_unpriced": "alert", "resume": "auto", "enforce": "on", "approval": True, "backstop_percent": None,
+        "version": made["version"],
     }  # fmt: skip
     assert await api.get("/v1/orgs/acme/caps/day-cap") == made
     assert (await api.get("/v1/orgs/acme/caps"))["caps"] == [made]

@@ -44,6 +44,9 @@ class LiteLLMApi:
             case ("key", "block" | "unblock" as verb):
                 self.turn(name, "paused" if verb == "block" else "active")
                 return 200, {"token": name, **self.keys[name]}
+            case ("key", "update"):
+                self.keys[name] |= {field: request.body[field] for field in ("max_budget", "budget_duration")}
+                return 200, {"key": name, **self.keys[name]}
             case ("key", "delete"):
                 self.turned.append((self.keys.pop(name)["key_alias"], "revoked"))
                 return 200, {"deleted_keys": [name]}

@@ -59,6 +59,9 @@ class OpenRouterApi:
         if request.method == "DELETE":
             self.turned.append((self.keys.pop(key)["name"], "revoked"))
             return 200, {"deleted": True}
-        if request.method == "PATCH":
+        if request.method == "PATCH" and "disabled" in request.body:
             self.turn(key, "paused" if request.body["disabled"] else "active")
+        elif request.method == "PATCH":
+            self.keys[key] |= {name: request.body[name] for name in ("limit", "limit_reset") if name in request.body}
+            self.touch(key)
         return 200, {"data": self.keys[key]}
