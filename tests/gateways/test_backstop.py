@@ -1,4 +1,4 @@
-"""A cap's backstop becomes the key's own limit at its gateway, is repaired there, and leaves what is ours to resume as it was."""
+"""A cap's backstop (K7) becomes the key's own limit at its gateway, is repaired there, and leaves what is ours to resume as it was."""
 
 from pathlib import Path
 
