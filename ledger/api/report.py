@@ -1,6 +1,6 @@
 """Owns `GET /v1/orgs/{org}/report`: chargeback by any dimensions, as JSON, CSV or FOCUS, streamed."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -65,7 +65,7 @@ async def get_report(
     except BaseException:
         await held.aclose()
         raise
-    rows = report.rows(connection, head, asked)
+    rows = await held.enter_async_context(aclosing(report.rows(connection, head, asked)))
     headers = {"Ledger-Seq": str(head.seq), "Ledger-Recorded-At": moment_text(head.recorded_us) or ""}
     if form == "json":
         texts = written.as_json(written.about(asked, org, head.seq, head.recorded_us), asked, rows)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated
 
@@ -52,18 +53,19 @@ def report(
                 asked = written.ask(start, end, dimensions, each, where or [], zone, head.zone, max(system_clock(), head.recorded_us))
             except QuestionError as error:
                 raise Wrong(f"--{error.field}: {error}") from None
-            rows = asking.rows(connection, head, asked)
-            if form is ReportFormat.TABLE:
-                await _table(head, asked, rows)
-                return
-            if form is ReportFormat.FOCUS:
-                texts = focus.as_focus(head.org, asked.zone, head.seq, await reports.label_history(connection, head), rows)
-            elif form is ReportFormat.CSV:
-                texts = written.as_csv(asked, rows)
-            else:
-                texts = written.as_json(written.about(asked, head.org, head.seq, head.recorded_us), asked, rows)
-            async for text in texts:
-                sys.stdout.write(text)
+            labels = await reports.label_history(connection, head) if form is ReportFormat.FOCUS else {}
+            async with aclosing(asking.rows(connection, head, asked)) as rows:
+                if form is ReportFormat.TABLE:
+                    await _table(head, asked, rows)
+                    return
+                if form is ReportFormat.FOCUS:
+                    texts = focus.as_focus(head.org, asked.zone, head.seq, labels, rows)
+                elif form is ReportFormat.CSV:
+                    texts = written.as_csv(asked, rows)
+                else:
+                    texts = written.as_json(written.about(asked, head.org, head.seq, head.recorded_us), asked, rows)
+                async for text in texts:
+                    sys.stdout.write(text)
 
     run(work)
 

@@ -1,4 +1,4 @@
-"""Owns the differences between PostgreSQL and SQLite: engines, locks, bulk writes. No other file asks which it is.
+"""Owns the differences between PostgreSQL and SQLite: engines, locks, bulk writes; `streaming`, long answers. No other asks which it is.
 
 SQLite: one writer, WAL, `synchronous=FULL`, a transaction takes the write lock as it begins. PostgreSQL: one advisory lock
 per org, taken first and in sorted order, so that two batches can't wait for each other.

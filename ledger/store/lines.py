@@ -103,6 +103,14 @@ def journal_lines(
     return usage, fixes
 
 
+def added_up(found: Any, keys: Sequence[str]) -> Any:
+    """Lines that are the same in some columns, at least one, as one line. Done before lines of several kinds are joined: each
+    kind is a plain group-by then, which the database can share out to workers."""
+    line = found.subquery().c
+    sums = [func.sum(line[name]).label(name) for name in SUMS]
+    return select(*(line[key] for key in keys), *sums).group_by(*(line[key] for key in keys))
+
+
 def _quarter(time_us: _Column) -> _Column:
     return time_us.op("/")(QUARTER_US).label("quarter")
 

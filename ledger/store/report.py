@@ -3,7 +3,8 @@
 From the rollup and the journal's tail where the rollup can answer, else from the journal, from the first entry that can matter.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, literal, select, union_all
@@ -17,23 +18,24 @@ from . import tables as t
 from .lines import QUARTER_US, Range
 from .reports import Head
 from .sql import first_day_of
+from .streaming import stream_rows
 
 EARLY_US = 48 * HOUR_US  # how long before its day begins, in any zone, usage of it may have been recorded (W3, W4)
 
 
-async def rows(connection: AsyncConnection, head: Head, question: Question) -> AsyncIterator[Row]:
-    """The lines of a report, by window and then by dimensions. The caller's transaction is one snapshot."""
+async def rows(connection: AsyncConnection, head: Head, question: Question) -> AsyncGenerator[Row, None]:
+    """The lines of a report, by window and then by dimensions. The caller's transaction is one snapshot; a caller that stops
+    before the last line closes this before it uses the connection again."""
     source = await _lines(connection, head, question)
     query, width = _query(head, question, source), len(question.by)
     windows = _Windows(question)
-    result = await connection.stream(query.execution_options(yield_per=1000))
-    if question.timed and question.grain is not None:
-        async for row in _merged(result, windows, width):
-            yield row
-        return
-    async for raw in result:
-        at, *rest = raw
-        yield Row(*windows.of_day(at), _named(rest[:width]), tuple(map(int, rest[width:])))
+    async with aclosing(stream_rows(connection, query)) as result:
+        if question.timed and question.grain is not None:
+            async for row in _merged(result, windows, width):
+                yield row
+            return
+        async for at, *rest in result:
+            yield Row(*windows.of_day(None if at in (None, "") else int(at)), _named(rest[:width]), tuple(map(int, rest[width:])))
 
 
 async def _merged(result: Any, windows: "_Windows", width: int) -> AsyncIterator[Row]:
@@ -89,15 +91,20 @@ async def _lines(connection: AsyncConnection, head: Head, question: Question) ->
     """What is added up: see this module."""
     within = Range(question.start_us, question.end_us, True) if question.timed else Range(question.start, question.end, False)
     wanted = [one for one in _raw(question) if one.kind is not Kind.LABEL]
+    keys = [lines.name_of(one) for one in wanted]
+    if question.timed and question.grain is not None:
+        keys.append("quarter")
+    if not keys or question.grain is not None or len(wanted) < len(_raw(question)):
+        keys.append("day")
     if not question.rolled:
         after = await seq_before(connection, head, question.start_us - EARLY_US)
         span = await lines.span(connection, head.org_id, head.zone, after, head.seq)
-        return union_all(*lines.journal_lines(span, wanted, within, times=question.timed and question.grain is not None))
-    followed = min(await rollup.followed(connection, head.org_id), head.seq)
-    span = await lines.span(connection, head.org_id, head.zone, followed, head.seq)
-    kinds = [one.kind for one in wanted]
-    stored = lines.rolled_lines(head.org_id, kinds, within)
-    return union_all(stored, *lines.journal_lines(span, wanted, within)) if followed < head.seq else stored
+        found = lines.journal_lines(span, wanted, within, times="quarter" in keys)
+    else:
+        followed = min(await rollup.followed(connection, head.org_id), head.seq)
+        span = await lines.span(connection, head.org_id, head.zone, followed, head.seq)
+        found = (lines.rolled_lines(head.org_id, [one.kind for one in wanted], within), *lines.journal_lines(span, wanted, within))
+    return union_all(*(lines.added_up(one, keys) for one in found))
 
 
 async def seq_before(connection: AsyncConnection, head: Head, us: int) -> int:
