@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from consumers.app import NAMES, Consumers
 from consumers.health import CannotListen
+from ledger.chores import chores
 from ledger.cli.serve import configure_logs
 from ledger.gateways.outward import open_gateway
 from ledger.metrics import Metrics
@@ -23,7 +24,7 @@ _ABOUT = """Runs consumers, one or several in this process; any number of proces
   usage    books usage from the topic `usage`
   pulse    does what the clock has made due: windows that ended, prices that were missing
   relay    publishes breaches, key commands and key status from the outbox
-  keys     carries key commands out at their gateways
+  keys     carries key commands out at their gateways, checks and syncs keys there, and reconciles accounts
   entries  publishes every journal entry (off unless named here)
 
 Settings are environment variables LEDGER_…, or a .env file. /livez, /readyz, /metrics and /asyncapi.json are on
@@ -44,7 +45,10 @@ async def _run(names: list[str], given: Settings) -> None:
             if not await is_current(connection):
                 raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
         service = Service(database, Metrics(given.drift_percent), declared_only=given.declared_orgs_only)
-        consumers = Consumers(names, service, kafka, lambda connection: open_gateway(connection, os.environ), channels_of(given))
+        work = chores(
+            service, os.environ, check_s=given.keys_check_every_s, sync_s=given.keys_sync_every_s, reconcile_s=given.reconcile_every_s
+        )
+        consumers = Consumers(names, service, kafka, lambda connection: open_gateway(connection, os.environ), channels_of(given), work)
         await consumers.run(given.metrics_listen, given.metrics_port)
     finally:
         await database.close()

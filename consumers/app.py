@@ -30,8 +30,7 @@ from ledger.gateways.channels import Channel
 from ledger.gateways.gateway import Gateway
 from ledger.gauges import showing_gauges
 from ledger.kafka import Kafka, producing
-from ledger.keycheck import KEYCHECK_IDLE_S, check_once
-from ledger.loop import repeat
+from ledger.loop import Chore, repeat
 from ledger.notifier import NOTIFIER_IDLE_S, Notifier
 from ledger.pricing import Pricer
 from ledger.pulse import pulse_once
@@ -54,7 +53,7 @@ class Consumers:
 
     def __init__(
         self, names: Sequence[str], service: Service, kafka: Kafka, open_gateway: Callable[[Connection], Gateway],
-        channels: Sequence[Channel] = (),
+        channels: Sequence[Channel] = (), chores: Sequence[Chore] = (),
     ) -> None:  # fmt: skip
         self.names, self.service, self.kafka = names, service, kafka
         self.broker = KafkaBroker(
@@ -65,7 +64,7 @@ class Consumers:
         self.fatal: BaseException | None = None
         self._accepted = asyncio.Event()
         self._agent = Agent(service, open_gateway, self._accepted) if "keys" in names else None
-        self._open_gateway = open_gateway
+        self._chores = chores
         self._notifier = Notifier(service, channels) if channels and "relay" in names else None
         self._usage: UsageConsumer | None = None
         self._watchdog: Watchdog | None = None
@@ -185,7 +184,7 @@ class Consumers:
             loops += [repeat("relay", lambda: relay_once(service, kafka, producer), service.news), self._listen()]
         if self._agent is not None:
             loops.append(repeat("agent", self._agent.step, self._accepted))
-            loops.append(repeat("keycheck", lambda: check_once(service, self._open_gateway), never, KEYCHECK_IDLE_S))
+            loops += [repeat(chore.name, chore.step, never, chore.every_s) for chore in self._chores]
         if self._notifier is not None:
             loops.append(repeat("notifier", self._notifier.once, never, NOTIFIER_IDLE_S))
         if "entries" in self.names:

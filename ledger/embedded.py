@@ -8,8 +8,7 @@ from .agent import Agent
 from .core.connections import Connection
 from .gateways.channels import Channel
 from .gateways.gateway import Gateway
-from .keycheck import KEYCHECK_IDLE_S, check_once
-from .loop import repeat
+from .loop import Chore, repeat
 from .notifier import NOTIFIER_IDLE_S, Notifier
 from .pricing import Pricer
 from .pulse import pulse_once
@@ -21,7 +20,9 @@ PRICING_IDLE_S = 5.0
 ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 
 
-async def run(service: Service, open_gateway: Callable[[Connection], Gateway], channels: Sequence[Channel] = ()) -> None:
+async def run(
+    service: Service, open_gateway: Callable[[Connection], Gateway], channels: Sequence[Channel] = (), chores: Sequence[Chore] = ()
+) -> None:  # fmt: skip
     """Runs until cancelled. `open_gateway` opens what is at the other end of a connection; `channels` are how people are told.
 
     With Kafka the consumers do all this."""
@@ -43,7 +44,8 @@ async def run(service: Service, open_gateway: Callable[[Connection], Gateway], c
             group.create_task(repeat("agent", agent.step, accepted))
             if channels:
                 group.create_task(repeat("notifier", notifier.once, asyncio.Event(), NOTIFIER_IDLE_S))
-            group.create_task(repeat("keycheck", lambda: check_once(service, open_gateway), asyncio.Event(), KEYCHECK_IDLE_S))
+            for chore in chores:
+                group.create_task(repeat(chore.name, chore.step, asyncio.Event(), chore.every_s))
             group.create_task(repeat("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
     finally:
         await agent.close()

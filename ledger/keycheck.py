@@ -26,7 +26,6 @@ from .store import inbox, reports
 from .store import tables as t
 
 AT_ONCE = 16
-KEYCHECK_IDLE_S = 600.0
 OpenGateway = Callable[[Connection], Gateway]
 
 log = structlog.get_logger()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -9,6 +10,14 @@ IDLE_S = 0.25
 LONGEST_WAIT_S = 5.0
 
 log = structlog.get_logger()
+
+
+class Chore(NamedTuple):
+    """A step that the clock alone calls for, every so many seconds, and at the start."""
+
+    name: str
+    step: Callable[[], Awaitable[int]]
+    every_s: float
 
 
 async def repeat(name: str, step: Callable[[], Awaitable[int]], wake: asyncio.Event, idle_s: float = IDLE_S) -> None:

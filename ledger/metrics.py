@@ -66,6 +66,15 @@ class Metrics:
         )
         self.failures = Counter("ledger_command_failures_total", "Attempts of key commands that failed (count).", ["final"], registry=r)
         self.leaks = Counter("ledger_key_leaks_total", "Paused keys found spending after their confirmation (count).", registry=r)
+        self.reconciled = Gauge(
+            "ledger_reconciled_key_days",
+            "Keys × days of gateways' accounts, by how they compared when this process last looked (count).",
+            ["verdict"],
+            registry=r,
+        )
+        self.accounts_unread = Gauge(
+            "ledger_accounts_unread", "Gateways' accounts that this process could not read when it last tried (count).", registry=r
+        )
         self.published = Counter("ledger_published_total", "Messages handed on from the outbox (count).", ["topic"], registry=r)
         self.lag_records = Gauge(
             "ledger_lag_records", "Records behind the end of the partition (count).", ["topic", "partition"], registry=r

@@ -36,6 +36,10 @@ class Settings(BaseModel):
     declared_orgs_only: bool = Field(default=False, description="park usage of orgs that nobody opened, instead of opening them")
     drift_percent: int = Field(default=5, ge=0, le=1000, description="how far a reported cost may be from the rate card's before it counts")
 
+    keys_check_every_s: int = Field(default=600, ge=0, description="how often keys are compared with their gateways, seconds; 0: never")
+    keys_sync_every_s: int = Field(default=900, ge=0, description="how often OpenRouter's keys are read and linked, seconds; 0: never")
+    reconcile_every_s: int = Field(default=21_600, ge=0, description="how often gateways' accounts are compared, seconds; 0: never")
+
     notify_webhook_url: str | None = Field(default=None, pattern="^https?://", description="webhook that is told of breaches, signed")
     notify_webhook_secret: str | None = Field(default=None, description="what it is signed with: whsec_ and base64 (Standard Webhooks)")
     notify_slack_url: str | None = Field(default=None, pattern="^https?://", description="Slack's incoming webhook, told of breaches")

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from ledger.accounts import Open, matched, opener, reconcile, sync_keys, vendor_keys
+from ledger.accounts import Open, matched, opener, reconcile, reconcile_once, sync_keys, sync_once, vendor_keys
+from ledger.api.app import build_app
 from ledger.cli.policy import read_policies
 from ledger.cli.vendors import policy_of
 from ledger.core.commands import SetConnection, SetKey
@@ -20,7 +22,7 @@ from ledger.gateways.litellm import parse_litellm
 from ledger.gateways.openrouter import parse_openrouter
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store import accounts, observed, reports
+from ledger.store import accounts, observed, reports, tokens
 from ledger.store.dialect import Database
 from tests.gateways.payloads import END_US, HASH, litellm, openrouter, openrouter_span
 from tests.servers.openrouter import TOKEN, hash_of
@@ -198,3 +200,54 @@ async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_count
 async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:
     with pytest.raises(GatewayRefused, match="nothing to sync"):
         await vendor_keys(account("http://t", gateway=Gateway.LITELLM), OPEN)
+
+
+async def test_on_schedule_keys_are_linked_and_accounts_compared_and_the_outcome_is_measured(database: Database) -> None:
+    """One account that does not answer holds up no other."""
+    api, service = OpenRouterAccount(), Service(database, Metrics(), lambda: END_US + 86_400_000_000)
+    coder, stranger = api.put("Agentic Coding"), api.put("stranger")
+    api.usage = {(coder, START): 0.00006958, (stranger, START): 0.25}
+    async with serving(api) as vendor:
+        here, dead = account(vendor.address), account("http://127.0.0.1:9", connection_id="dead")
+        inward = Connection(connection_id="inward", gateway=Gateway.OPENROUTER)
+        await service.record([SetConnection(org="acme", by="will", connection=way) for way in (dead, here, inward)])
+        await service.record([event for event in parse_openrouter(openrouter(openrouter_span()), "acme", here)])  # type: ignore[misc]
+        await service.record([SetKey(org="acme", by="will", key="Agentic Coding", workspace="w")])
+        assert await sync_once(service, OPEN) == 0
+        assert await reconcile_once(service, OPEN) == 0
+    async with database.snapshot() as connection:
+        names = await accounts.credentials(connection, (await head_of(database)).org_id)
+    assert names == {"Agentic Coding": [coder]}
+    read = service.metrics.registry.get_sample_value
+    counts = {verdict: read("ledger_reconciled_key_days", {"verdict": verdict}) for verdict in Verdict}
+    assert counts == {Verdict.MATCHED: 1, Verdict.MISSING: 0, Verdict.EXTRA: 0, Verdict.UNATTRIBUTED: 1}
+    assert read("ledger_accounts_unread") == 1
+
+
+async def test_a_person_asks_over_http_and_a_gateway_that_does_not_answer_is_a_503(database: Database) -> None:
+    api, service = OpenRouterAccount(), Service(database, Metrics(), lambda: END_US + 86_400_000_000)
+    stranger = api.put("stranger")
+    api.usage = {(stranger, START): 0.25}
+    async with database.writer.begin() as connection:
+        await tokens.create(connection, tokens.Token("a", ("admin",), None, None), 1, "admin-token-0000001")
+        await tokens.create(connection, tokens.Token("r", ("read",), "acme", None), 1, "reader-token-000001")
+    transport = httpx.ASGITransport(build_app(service, {"OR_KEY": TOKEN}))
+    async with serving(api) as vendor, httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        ways = (account(vendor.address), Connection(connection_id="spans", gateway=Gateway.OTLP))
+        await service.record([SetConnection(org="acme", by="will", connection=way) for way in ways])
+
+        async def ask(name: str, token: str = "admin-token-0000001", **query: str) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {token}"}
+            return await client.get(f"/v1/orgs/acme/connections/{name}/reconcile", params=query, headers=headers)
+
+        found = await ask("or", **{"from": "2026-07-05", "to": "2026-07-05"})
+        assert (found.status_code, found.json()["counts"]["unattributed"]) == (200, 1)
+        assert found.json()["lines"] == [
+            {"day": "2026-07-05", "key": stranger, "verdict": "unattributed", "theirs_usd": "0.25", "ours_usd": "0", "requests": 0}
+        ]
+        assert (await ask("or")).json()["counts"]["unattributed"] == 1, "the week up to yesterday"
+        assert [(await ask(name)).status_code for name in ("nowhere", "spans")] == [404, 409]
+        assert (await ask("or", **{"from": "2026-07-05", "to": "2026-07-04"})).status_code == 422
+        assert (await ask("or", "reader-token-000001")).status_code == 403
+        vendor.always = Fault("status", 500)
+        assert (await ask("or")).status_code == 503

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from .. import __version__
 from ..service import Service
 from ..store.schema import is_current
-from . import charging, commands, connections, orgs, policies, problems, rates, reading, report, usage, webhooks
+from . import charging, commands, connections, orgs, policies, problems, rates, reading, reconciling, report, usage, webhooks
 from .auth import Gate
 from .bounds import Bounds
 from .streams import Slots
@@ -34,7 +34,7 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     problems.install(app)
     for router in (
         usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router, reading.router,
-        report.router, charging.router,
+        report.router, charging.router, reconciling.router,
     ):  # fmt: skip
         for route in router.routes:
             if isinstance(route, APIRoute):

@@ -4,7 +4,7 @@ A connection that reaches out, from this machine and with its secrets, is for wh
 token for all orgs (T1). One that only lets usage in and maps names may be set by the org itself.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -12,9 +12,10 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from ..core import commands as c
 from ..core.connections import Connection, Direction, Gateway, is_reference
-from ..store import reports
+from ..store import heard, reports
 from ..store.tokens import Token
 from ..wire.secrets import redact
+from ..wire.times import moment_text
 from .auth import Admin, OrgReader
 from .models import Given
 from .orgs import Version, tagged
@@ -83,6 +84,7 @@ class ConnectionShown(BaseModel):
     adopt_keys: bool
     keys: dict[str, str]
     workspaces: dict[str, str]
+    silent_since: Annotated[str | None, Field(description="since when nothing has come in by it, for longer than it ever is silent")]
     version: int
 
 
@@ -97,17 +99,24 @@ class Connections(BaseModel):
 async def list_connections(request: Request, org: OrgId, caller: OrgReader, limit: Limit = 100, cursor: Cursor = None) -> Connections:
     """Connections, by id."""
     after = decode_cursor(cursor, str) or ""
-    async with snapshot(request) as connection:
-        rows = await reports.connections(connection, await found(connection, org))
+    rows = await _rows(request, org)
     shown = [row for row in rows if row["connection"] > after][:limit]
     more = encode_cursor(shown[-1]["connection"]) if len(shown) == limit else None
     return Connections.model_validate({"connections": shown, "cursor": more})
 
 
-async def _shown(request: Request, response: Response, org: str, name: str, *, made: bool = False) -> ConnectionShown:
+async def _rows(request: Request, org: str) -> list[dict[str, Any]]:
+    """The org's connections, with whether they fell silent."""
     async with snapshot(request) as connection:
-        rows = await reports.connections(connection, await found(connection, org))
-    for row in rows:
+        head = await found(connection, org)
+        rows = await reports.connections(connection, head)
+        silent = await heard.silent(connection, request.app.state.service.clock(), head.org_id)
+    since = {name: moment_text(us) for (_, name), us in silent.items()}
+    return [row | {"silent_since": since.get(row["connection"])} for row in rows]
+
+
+async def _shown(request: Request, response: Response, org: str, name: str, *, made: bool = False) -> ConnectionShown:
+    for row in await _rows(request, org):
         if row["connection"] == name:
             tagged(response, row["version"], made=made)
             return ConnectionShown.model_validate(row)

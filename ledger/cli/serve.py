@@ -14,9 +14,11 @@ from aiokafka.errors import KafkaError
 
 from .. import embedded
 from ..api.app import build_app
+from ..chores import chores
 from ..gateways.outward import open_gateway
 from ..gauges import showing_gauges
 from ..kafka import door, producing
+from ..loop import Chore
 from ..metrics import Metrics, served
 from ..service import Clock, Service, system_clock
 from ..settings import Settings, channels_of, kafka_of
@@ -88,7 +90,7 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
         ):
             alone = service.hand_over is None
             ways = lambda connection: open_gateway(connection, os.environ)
-            work = embedded.run(service, ways, channels_of(given)) if alone else asyncio.sleep(float("inf"))
+            work = embedded.run(service, ways, channels_of(given), _chores(given, service)) if alone else asyncio.sleep(float("inf"))
             pipeline = asyncio.create_task(work)
             try:
                 yield Running(service, server, task)
@@ -100,6 +102,12 @@ async def running(given: Settings, clock: Clock = system_clock) -> AsyncIterator
                     await pipeline
     finally:
         await database.close()
+
+
+def _chores(given: Settings, service: Service) -> list[Chore]:
+    return chores(
+        service, os.environ, check_s=given.keys_check_every_s, sync_s=given.keys_sync_every_s, reconcile_s=given.reconcile_every_s
+    )  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -1,15 +1,23 @@
 """Owns what is compared with a gateway's account: our keys with their credentials, and what came in by a connection by day."""
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core.connections import Connection
+from ..core.connections import Connection, Gateway
 from . import journal
 from . import tables as t
 
 DAY_US = 86_400_000_000
+
+
+async def orgs_with(connection: AsyncConnection, kinds: Collection[Gateway]) -> list[str]:
+    """Orgs that have connections of these kinds with a token, by name."""
+    c, o = t.connections.c, t.orgs.c
+    query = select(o.org).join(t.connections, c.org_id == o.org_id).where(c.gateway.in_(kinds), c.token.is_not(None))
+    return list(await connection.scalars(query.distinct().order_by(o.org)))
 
 
 async def credentials(connection: AsyncConnection, org_id: int) -> dict[str, list[str]]:

@@ -41,7 +41,14 @@ async def test_a_connection_is_declared_read_changed_and_removed(client: httpx.A
     made = await client.put(PLACE, json=OPENROUTER)
     assert (made.status_code, made.headers["etag"]) == (201, '"2"')
     shown = made.json()
-    assert shown == OPENROUTER | {"connection": "or", "direction": "both", "counts": True, "version": 2, "address": "https://openrouter.ai"}
+    assert shown == OPENROUTER | {
+        "connection": "or",
+        "direction": "both",
+        "counts": True,
+        "version": 2,
+        "address": "https://openrouter.ai",
+        "silent_since": None,
+    }
     assert (await client.put(PLACE, json=OPENROUTER)).headers["etag"] == '"2"', "the same again changes nothing"
     stale = await client.put(PLACE, json={"gateway": "litellm"}, headers={"If-Match": '"1"'})
     assert stale.status_code == 412

@@ -127,6 +127,9 @@ async def test_a_connection_that_was_heard_every_hour_and_is_not_any_more_is_sil
         since = NOW_US - NOW_US % hour_us + hour_us
         assert await heard.silent(connection, NOW_US + 5 * hour_us, head.org_id) == {("acme", "or"): since}
         assert len((await connection.execute(t.heard.select())).all()) < 24 * 16, "what is long ago is forgotten"
+    service.clock = lambda: NOW_US + 5 * hour_us
+    shown = (await client.get("/v1/orgs/acme/connections/or", headers=bearer(READS))).json()
+    assert shown["silent_since"] == "2026-07-05T04:00:00Z"
 
 
 @pytest.mark.parametrize("headers", [bearer("s3cret-of-the-webhook"), {"X-Webhook-Secret": "s3cret-of-the-webhook"}, bearer()])
