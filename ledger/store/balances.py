@@ -26,7 +26,7 @@ async def standing(
 
     `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
     """
-    books = await books_about(connection, head, [], scopes)
+    books = await books_about(connection, head, [], scopes, figures_only=True)
     windows = {period: window_at(period, at_us, head.zone) for period in Period}
     wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
     caps = {scope: _caps_above(books, scope) for scope in scopes}
@@ -98,7 +98,7 @@ async def stood(
 
     Without caps: what limits stood then is not what stands now.
     """
-    books = await books_about(connection, head, [], scopes)
+    books = await books_about(connection, head, [], scopes, figures_only=True)
     seq = head.seq if recorded_us is None else await seq_before(connection, head, recorded_us + 1)
     shown: list[Json] = []
     for scope in scopes:

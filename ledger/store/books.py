@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, true, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
@@ -22,6 +22,7 @@ from .dialect import chunks, insert_new
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
 _RULE = [str(column.name) for column in t.caps.columns][3:13]
+MOST_JOINED = 5  # windows that are asked for in one statement: each may name `dialect.MOST_VALUES` scopes
 _decode_said = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 
@@ -39,11 +40,12 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
     return found
 
 
-Where = Mapping[Table, ColumnElement[bool]]
+Where = Mapping[Table, ColumnElement[bool] | None]
 
 
 async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where | None = None) -> dict[str, Books]:
-    """The books of orgs (name → id) as saved, without their sums. `only`: the rows of some tables that are wanted."""
+    """The books of orgs (name → id) as saved, without their sums. `only`: the rows of some tables that are wanted; None: none of
+    them, and without breaches nothing of when they opened."""
     only = only or {}
     shelf = {org_id: Books(org, complete=False) for org, org_id in orgs.items()}
     for part in chunks(shelf):
@@ -54,13 +56,16 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
             books.org_seq, books.zone, books.enforce = row.org_seq, row.zone, type(books.enforce)(row.enforce)
             books.brake = row.brake
         for table, read in _READERS.items():
-            query = select(table).where(table.c.org_id.in_(part))
+            where = only.get(table, true())
+            if where is None:
+                continue
+            query = select(table).where(table.c.org_id.in_(part), where)
             if table is t.breaches:
                 query = query.where(t.breaches.c.closed_us.is_(None))
-            if table in only:
-                query = query.where(only[table])
             for row in await connection.execute(query.order_by(*table.primary_key.columns)):
                 read(shelf[row.org_id], row)
+        if only.get(t.breaches, true()) is None:
+            continue
         for org_id, at_us in await connection.execute(_stops(part)):
             shelf[org_id].stops.append(at_us)
         last = func.max(t.breaches.c.ordinal)
@@ -192,16 +197,20 @@ async def load_sums(connection: AsyncConnection, wanted: Iterable[tuple[int, Boo
             books.put_sum(key, Sum())
             if books.may_hold(key.scope):
                 by_window[key.period, key.start].append((org_id, key.scope))
-    for (period, start), scopes in by_window.items():
-        table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
-        end = start + 1 if period is Period.HOUR else next_first_day(period, start)
-        query = select(table.c.org_id, table.c.scope, *(func.sum(table.c[name]) for name in SUMS)).group_by(table.c.org_id, table.c.scope)
-        if period is not Period.LIFETIME:
-            query = query.where(column >= start, column < end)
-        for part in chunks(scopes):
-            for row in await connection.execute(query.where(_among(table, part))):
-                org_id, scope, *sums = tuple(row)
-                shelf[org_id].put_sum(SumKey(scope, period, start), Sum(*map(int, sums)))
+    queries: list[Any] = [_window_sums(period, start, part) for (period, start), scopes in by_window.items() for part in chunks(scopes)]
+    for some in chunks(queries, MOST_JOINED):
+        for row in await connection.execute(some[0] if len(some) == 1 else union_all(*some)):
+            period, start, org_id, scope, *sums = tuple(row)
+            shelf[org_id].put_sum(SumKey(scope, Period(period), start), Sum(*map(int, sums)))
+
+
+def _window_sums(period: Period, start: int, scopes: Sequence[tuple[int, str]]) -> Any:
+    table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
+    c, end = table.c, start + 1 if period is Period.HOUR else next_first_day(period, start)
+    sums = (func.sum(c[name]) for name in SUMS)
+    query = select(literal(period.value), literal(start, t.Big), c.org_id, c.scope, *sums).group_by(c.org_id, c.scope)
+    query = query.where(_among(table, scopes))
+    return query if period is Period.LIFETIME else query.where(column >= start, column < end)
 
 
 def _among(table: Table, pairs: Sequence[tuple[int, str]]) -> ColumnElement[bool]:

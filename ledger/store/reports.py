@@ -7,7 +7,7 @@ text, times as RFC 3339.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, and_, func, or_, select, true
+from sqlalchemy import Table, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
@@ -68,8 +68,11 @@ async def page(connection: AsyncConnection, head: Head, table: Table, column: st
     return list(await connection.scalars(query))
 
 
-async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[str], scopes: Iterable[str] = ()) -> Books:
-    """The org's books as far as these keys, their workspaces, and these other scopes go."""
+async def books_about(
+    connection: AsyncConnection, head: Head, keys: Sequence[str], scopes: Iterable[str] = (), *, figures_only: bool = False
+) -> Books:
+    """The org's books as far as these keys, their workspaces, and these other scopes go. `figures_only`: no more than what was
+    spent and the caps on it takes, which is asked for often."""
     ids = {*keys, *(scope[4:] for scope in scopes if scope.startswith("key:"))}
     k = t.keys.c
     mine = and_(k.org_id == head.org_id, or_(k.key_id.in_(ids), k.alias_of.in_(ids)))
@@ -82,12 +85,14 @@ async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[st
         t.credentials: t.credentials.c.key.in_(ids),
         t.confirmations: t.confirmations.c.key.in_(ids),
         t.caps: t.caps.c.scope.in_(all_scopes),
-        t.connections: ~true(),
+        t.connections: None,
         t.breaches: t.breaches.c.scope.in_(all_scopes),
         t.waits: t.waits.c.key.in_(ids),
-        t.spoken: t.spoken.c.cap_id == "",
+        t.spoken: None,
         t.labels: t.labels.c.scope.in_(all_scopes),
     }
+    if figures_only:
+        only |= dict.fromkeys((t.credentials, t.confirmations, t.breaches, t.waits, t.labels))
     return (await projections.load(connection, {head.org: head.org_id}, only))[head.org]
 
 
@@ -144,9 +149,8 @@ def connection_json(c: Connection) -> Json:
 
 
 async def _policies(connection: AsyncConnection, head: Head) -> Books:
-    nothing = ~true()
     skipped = (t.keys, t.workspaces, t.credentials, t.confirmations, t.connections, t.breaches, t.waits, t.spoken, t.labels)
-    return (await projections.load(connection, {head.org: head.org_id}, dict.fromkeys(skipped, nothing)))[head.org]
+    return (await projections.load(connection, {head.org: head.org_id}, dict.fromkeys(skipped)))[head.org]
 
 
 def labels_json(books: Books, scope: str) -> dict[str, str]:
@@ -176,7 +180,7 @@ async def label_history(connection: AsyncConnection, head: Head) -> dict[str, di
 
 async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> list[Json]:
     """What scopes spent in the windows that contain an instant, with what their caps leave."""
-    books = await books_about(connection, head, [], scopes)
+    books = await books_about(connection, head, [], scopes, figures_only=True)
     windows = {period: window_at(period, at_us, head.zone) for period in periods}
     wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
     await projections.load_sums(connection, [(head.org_id, books, wanted)])
