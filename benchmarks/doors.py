@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 
 from benchmarks.events import KEYS, MODELS, ORG, START_US, caps, events
 from benchmarks.figures import Figure
+from benchmarks.kafka import events_count
 from benchmarks.serving import CONNECTIONS, serving
 from ledger.core.commands import SetConnection
 from ledger.core.connections import Connection, Gateway
@@ -132,9 +133,9 @@ def otlp_http_ingest(rounds: int, count: int = 50_000) -> Figure:
     return _ingest("otlp_http_ingest", "/v1/traces", _exports, rounds, count, "spans/s", "≥ 20k")
 
 
-def import_rate(rounds: int, count: int = 1_000_000) -> Figure:
+def import_rate(rounds: int) -> Figure:
     """Events a second by `ledger import`, from a file of lines, the start of the command included."""
-    runs: list[float] = []
+    runs, count = list[float](), events_count()
     with running_postgres() as server, tempfile.TemporaryDirectory() as folder:
         for seed in range(rounds):
             url, path = server.create_database(), Path(folder) / "usage.jsonl"

@@ -134,7 +134,7 @@ def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage 
 
 def _number(raw: msgspec.Raw) -> str | None:
     """A number by its digits, also where it comes as text."""
-    text = bytes(raw).decode()
+    text = str(raw, "utf-8")
     return None if text in ("", "null") else text.strip('"')
 
 

@@ -174,8 +174,9 @@ def _protobuf_attributes(attributes: Iterable[Any]) -> dict[str, Any]:
     for attribute in attributes:
         if (key := attribute.key) in WANTED:
             value = attribute.value
-            kind = value.WhichOneof("value")
-            if kind is not None:
+            if said := value.string_value or value.int_value:  # most are; asking which it is takes longer
+                found[key] = said
+            elif (kind := value.WhichOneof("value")) is not None:
                 found[key] = getattr(value, kind)
     return found
 
