@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from ..core import entries as e
+from ..core.caps import Rule
 from ..core.commands import Command, Reason, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
@@ -126,10 +127,14 @@ def _account_line(entry: e.ConnectionSet) -> str:
 
 
 def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.Guardrail | None) -> str:
-    rule = f"${usd_text(now.rule.limit)} per {now.rule.period}, {now.rule.action}"
     if was is None:
-        return f"+ {kind} {name}: {rule}"
-    return f"~ {kind} {name}: ${usd_text(was.rule.limit)} per {was.rule.period}, {was.rule.action} → {rule}"
+        return f"+ {kind} {name}: {_rule_text(now.rule)}"
+    return f"~ {kind} {name}: {_rule_text(was.rule)} → {_rule_text(now.rule)}"
+
+
+def _rule_text(rule: Rule) -> str:
+    kept = "" if rule.backstop_percent is None else f", backstop {rule.backstop_percent} %"
+    return f"${usd_text(rule.limit)} per {rule.period}, {rule.action}{kept}"
 
 
 def _turn(scope: str, state: State, org: str | None, reason: str) -> None:

@@ -26,6 +26,21 @@ def test_an_amount_keeps_the_digits_that_were_written(ledger: Ledger) -> None:
     assert ledger.rows("get", "guardrails")[0]["limit_usd"] == "0.123456789"
 
 
+def test_a_backstop_is_shown_kept_and_refused_where_no_gateway_has_one(ledger: Ledger) -> None:
+    """K7."""
+    ledger("apply", ledger.file(), "--yes")
+    with_it = POLICY.replace("limit_usd: 2.00", "limit_usd: 2.00, backstop_percent: 120")
+    plan = ledger("apply", ledger.file(with_it), "--plan", code=2).stdout
+    assert "~ guardrail daily: $2.00 per day, pause → $2.00 per day, pause, backstop 120 %" in plan
+    ledger("apply", ledger.file(with_it), "--yes")
+    assert ledger.rows("get", "guardrails")[0]["backstop_percent"] == 120
+    assert "no differences" in ledger("apply", ledger.file(with_it), "--plan").stdout
+    wrong = POLICY.replace("action: alert", "action: alert, backstop_percent: 120")
+    assert "only a key's cap has one" in ledger("apply", ledger.file(wrong), "--plan", code=1).stderr
+    low = POLICY.replace("limit_usd: 2.00", "limit_usd: 2.00, backstop_percent: 90")
+    assert "backstop_percent" in ledger("apply", ledger.file(low), "--plan", code=1).stderr
+
+
 def test_a_plan_says_whom_it_would_stop_at_once(ledger: Ledger) -> None:
     """C5: a lowered limit acts at once, so it is told before."""
     ledger("apply", ledger.file(), "--yes")
