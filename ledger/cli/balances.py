@@ -25,6 +25,11 @@ EVERY_S = 1.0
 _COLUMNS = ("scope", "period", "spent_usd", "unpriced_calls", "byok_usd", "requests", "tightest", "left_usd", "percent", "end")
 _CAPS = ("scope", "cap", "period", "spent_usd", "unpriced_calls", "byok_usd", "limit_usd", "left_usd", "percent", "forecast_usd", "end", "")
 
+_NOTHING = (None, "", "0")
+_MAY_GO = ("unpriced_calls", "byok_usd", "forecast_usd")  # where no row has any
+_GO_FIRST = ("requests", "end")
+NARROW = 110  # characters across
+
 
 def balances(
     scope: Annotated[list[str] | None, typer.Argument(help="org, workspace:ID or key:ID; all of them if left out.")] = None,
@@ -125,10 +130,14 @@ def _with_tightest(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(columns: Sequence[str], rows: list[dict[str, Any]]) -> Table:
+    """Amounts are whole at any width: names wrap, and columns that can be done without give way."""
     table = Table(box=None, pad_edge=False, header_style="bold")
+    said = {name for name in columns if any(row.get(name) not in _NOTHING for row in rows)}
+    columns = [name for name in columns if (name in said or name not in _MAY_GO) and (out.width >= NARROW or name not in _GO_FIRST)]
     for name in columns:
-        right = name.endswith("_usd") or name in ("requests", "percent")
-        table.add_column({"unpriced_calls": "unpriced", "end": "until"}.get(name, name), justify="right" if right else "left", no_wrap=True)
+        right, wraps = name.endswith("_usd") or name in ("requests", "percent"), name in ("scope", "cap", "tightest")
+        heading = {"unpriced_calls": "unpriced", "end": "until"}.get(name, name)
+        table.add_column(heading, justify="right" if right else "left", no_wrap=not wraps, overflow="fold")
     for row in rows:
         spent = row.get("percent", "").removesuffix(" %")
         style = "red" if spent.isdigit() and int(spent) >= 100 else "yellow" if spent.isdigit() and int(spent) >= 80 else None

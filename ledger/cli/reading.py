@@ -17,6 +17,7 @@ from ..store import tables as t
 from ..wire.report import ask
 from ..wire.times import moment_text, parse_moment
 from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
+from .explaining import breach_lines, key_lines, sum_lines
 
 ALL = 10**6
 
@@ -134,10 +135,9 @@ def explain(
                 facts = await explaining.breach(connection, head, what)
         if facts is None:
             raise Wrong(f"there is no {what!r} in org {head.org!r}")
-        if form is Format.TABLE and what is not None and what.startswith("key:") and period is None:
-            out.print(plain("\n".join(key_lines(facts))), highlight=False, markup=False)
-        elif form is Format.TABLE and "newest" in facts:
-            out.print(plain("\n".join(sum_lines(facts))), highlight=False, markup=False)
+        if form is Format.TABLE:
+            told = sum_lines if "newest" in facts else breach_lines if "breach" in facts else key_lines
+            out.print(plain("\n".join(told(facts))), highlight=False, markup=False, soft_wrap=True)
         else:
             print(json.dumps(facts, indent=2, default=str))
 
@@ -149,63 +149,3 @@ def _asked(start: str | None, end: str | None, where: list[str], head: reports.H
         return ask(start, end, (), None, where, None, head.zone, now_us)
     except QuestionError as error:
         raise Wrong(f"--{error.field}: {error}") from None
-
-
-MOST_SHOWN = 20
-
-
-def sum_lines(facts: dict[str, Any]) -> list[str]:
-    """A balance or a line of a report, and the newest entries that it is the sum of."""
-    sums = facts.get("sums") or facts["balance"]
-    about = facts["balance"] if "balance" in facts else {"scope": ", ".join(facts["where"]), "period": "", **facts}
-    start, end = about.get("start") or facts.get("from"), about.get("end") or facts.get("to")
-    unpriced = f" + {sums['unpriced']} unpriced" if sums["unpriced"] else ""
-    lines = [f"{about['scope']} {about['period'] or ''}  ${sums['spent_usd']}{unpriced}   {start or 'ever'} to {end or 'now'}"]
-    for cap in about.get("caps", ()):
-        lines.append(f"{'cap':<9}{cap['cap']}: ${cap['left_usd']} left of ${cap['limit_usd']}")
-    lines.append(f"{'entries':<9}{facts['entries']}, the newest first")
-    for entry in facts["newest"][:MOST_SHOWN]:
-        cost = "unpriced" if entry.get("cost_usd") is None and "cost" not in entry else f"${entry.get('cost_usd') or entry.get('cost')}"
-        named = entry.get("id") or (f"corrects {entry['corrects']}: {entry['why']}" if "corrects" in entry else entry["type"])
-        lines.append(f"{'':<9}seq {entry['seq']}  {cost}  {entry.get('key') or ''}  {entry.get('model') or ''}  {named}")
-    seq = facts["seq"] if "seq" in facts else facts["as_of"]["seq"]
-    return [*lines, f"{'as of':<9}seq {seq}"]
-
-
-def key_lines(facts: dict[str, Any]) -> list[str]:
-    """The state of a key as a few aligned lines."""
-    took = f"{facts['for_s'] // 3600}h{facts['for_s'] // 60 % 60:02d}m{facts['for_s'] % 60:02d}s"
-    lines = [f"key:{facts['key']}  {facts['state'].upper()} since {facts['since']} ({took})   {facts['workspace']}"]
-
-    def add(name: str, text: str | None) -> None:
-        if text:
-            lines.append(f"{name:<9}{text}")
-
-    for cap in facts["why"]:
-        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: ${cap['spent_usd']} of ${cap['limit_usd']}, over by ${cap['over_usd']}")
-    add("held", facts["held"])
-    add("others", ", ".join(_other(cap) for cap in facts["others"]))
-    for row in facts["crossed"]:
-        add("crossed", f"seq {row['seq']}  {row['id']}  ${row['cost_usd']}  {row['model'] or ''}")
-    if driver := facts["driver"]:
-        add("driver", f"{driver['by']} {driver['value']}: {driver['share']} of it, ${driver['spent_usd']}")
-    for command in facts["commands"][:1]:
-        sent, confirmed = (
-            command["attempted_at"] or "not yet",
-            command["confirmed_at"] or f"not yet ({command['error'] or command['delivery']})",
-        )
-        add("command", f"{command['state']}, revision {command['revision']}, sent {sent}, confirmed {confirmed}")
-    if effect := facts["effect"]:
-        quiet = f"; last call {effect['quiet_since']}" if effect["calls_after"] else ""
-        add("effect", f"{effect['calls_after']} calls after, ${effect['cost_usd']}{quiet}")
-    add("unsure", f"{facts['unpriced_today']} unpriced calls today" if facts["unpriced_today"] else None)
-    for row in facts["set_by"]:
-        add("set by", f"{row['by']}, {row['at']}, seq {row['seq']}" + (f", it was ${row['was_usd']}" if row["was_usd"] else ""))
-    add("until", facts["until"])
-    add("as of", f"seq {facts['as_of']['seq']}, {facts['as_of']['recorded_at']}")
-    return lines
-
-
-def _other(cap: dict[str, Any]) -> str:
-    verdict = "would allow" if cap["would_allow"] else "over, but only " + ("observed" if cap["enforce"] == "observe" else "alerts")
-    return f"{cap['cap']} ${cap['spent_usd']} of ${cap['limit_usd']} ({verdict})"

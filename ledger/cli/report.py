@@ -71,6 +71,7 @@ def report(
 
 
 async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) -> None:
+    """Amounts are whole at any width: names wrap. Unpriced calls and BYOK have a column where there are any."""
     windows = ["start"] if asked.grain is not None else []
     names = [*windows, *map(str, asked.by), "spent_usd", "unpriced", "byok_usd", "requests", "input_tokens", "output_tokens"]
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True, footer_style="bold")
@@ -78,14 +79,16 @@ async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) 
     lines: list[list[str]] = []
     async for row in rows:
         total = [sum(pair) for pair in zip(total, row.sums, strict=True)]
-        shown = written.row_json(asked, row)
-        lines.append([_cell(name, shown[name]) for name in names])
+        said = written.row_json(asked, row)
+        lines.append([_cell(name, said[name]) for name in names])
     sums = written.sums_json(total)
-    for n, name in enumerate(names):
+    shown = [n for n, name in enumerate(names) if name not in ("unpriced", "byok_usd") or sums[name] not in (0, "0")]
+    for n in shown:
+        name, amount = names[n], names[n] in written.SUM_COLUMNS
         footer = "total" if n == 0 else _cell(name, sums.get(name, ""))
-        table.add_column(name, footer=footer, justify="right" if name in written.SUM_COLUMNS else "left", no_wrap=True)
+        table.add_column(name, footer=footer, justify="right" if amount else "left", no_wrap=amount or name == "start", overflow="fold")
     for line in lines:
-        table.add_row(*(Text(plain(cell)) for cell in line))  # what others named is no markup
+        table.add_row(*(Text(plain(line[n])) for n in shown))  # what others named is no markup
     out.print(table)
     about = written.about(asked, head.org, head.seq, head.recorded_us)
     out.print(f"[dim]{about['from']} to {about['to']}, {asked.zone}; as of seq {head.seq}[/]")

@@ -71,7 +71,7 @@ def test_a_paused_key_is_explained_in_a_few_lines(over: Ledger) -> None:
     assert "org-month $2.20 of $250.00" in words["others"]
     assert "e2  $0.70" in words["crossed"]
     assert "policy" not in words["set"] and "seq" in words["as"]
-    assert json.loads(over("explain", "daily/key:crawler/1").stdout)["breach"]["over_usd"] == "0.20"
+    assert json.loads(over("explain", "daily/key:crawler/1", "--format", "json").stdout)["breach"]["over_usd"] == "0.20"
     assert json.loads(over("explain", "org", "--period", "day", "--format", "json").stdout)["entries_usd"] == "2.20"
     for nothing in ("key:stranger", "daily/key:crawler/9", "nonsense"):
         assert nothing in over("explain", nothing, code=1).stderr

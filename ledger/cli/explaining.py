@@ -1,0 +1,95 @@
+"""Owns how an explanation reads in a terminal: a few aligned lines of a key's state, a breach, a balance or a line of a report."""
+
+from typing import Any
+
+MOST_SHOWN = 20
+
+
+def _dollars(text: str) -> str:
+    return f"-${text[1:]}" if text.startswith("-") else f"${text}"
+
+
+def sum_lines(facts: dict[str, Any]) -> list[str]:
+    """A balance or a line of a report, and the newest entries that it is the sum of."""
+    sums = facts.get("sums") or facts["balance"]
+    about = facts["balance"] if "balance" in facts else {"scope": ", ".join(facts["where"]), "period": "", **facts}
+    start, end = about.get("start") or facts.get("from"), about.get("end") or facts.get("to")
+    unpriced = f" + {sums['unpriced']} unpriced" if sums["unpriced"] else ""
+    lines = [f"{about['scope']} {about['period'] or ''}  {_dollars(sums['spent_usd'])}{unpriced}   {start or 'ever'} to {end or 'now'}"]
+    for cap in about.get("caps", ()):
+        lines.append(f"{'cap':<9}{cap['cap']}: ${cap['left_usd']} left of ${cap['limit_usd']}")
+    lines.append(f"{'entries':<9}{facts['entries']}, the newest first")
+    for entry in facts["newest"][:MOST_SHOWN]:
+        cost = "unpriced" if entry.get("cost_usd") is None else _dollars(entry["cost_usd"])
+        named = entry.get("id") or (f"corrects {entry['corrects']}: {entry['why']}" if "corrects" in entry else entry["type"])
+        lines.append(f"{'':<9}seq {entry['seq']}  {cost}  {entry.get('key') or ''}  {entry.get('model') or ''}  {named}")
+    seq = facts["seq"] if "seq" in facts else facts["as_of"]["seq"]
+    return [*lines, f"{'as of':<9}seq {seq}"]
+
+
+def key_lines(facts: dict[str, Any]) -> list[str]:
+    """The state of a key as a few aligned lines."""
+    took = f"{facts['for_s'] // 3600}h{facts['for_s'] // 60 % 60:02d}m{facts['for_s'] % 60:02d}s"
+    lines = [f"key:{facts['key']}  {facts['state'].upper()} since {facts['since']} ({took})   {facts['workspace']}"]
+
+    def add(name: str, text: str | None) -> None:
+        if text:
+            lines.append(f"{name:<9}{text}")
+
+    for cap in facts["why"]:
+        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: ${cap['spent_usd']} of ${cap['limit_usd']}, over by ${cap['over_usd']}")
+    add("held", facts["held"])
+    add("others", ", ".join(_other(cap) for cap in facts["others"]))
+    for row in facts["crossed"]:
+        add("crossed", f"seq {row['seq']}  {row['id']}  ${row['cost_usd']}  {row['model'] or ''}")
+    if driver := facts["driver"]:
+        add("driver", f"{driver['by']} {driver['value']}: {driver['share']} of it, ${driver['spent_usd']}")
+    for command in facts["commands"][:1]:
+        sent, confirmed = (
+            command["attempted_at"] or "not yet",
+            command["confirmed_at"] or f"not yet ({command['error'] or command['delivery']})",
+        )
+        add("command", f"{command['state']}, revision {command['revision']}, sent {sent}, confirmed {confirmed}")
+    if effect := facts["effect"]:
+        quiet = f"; last call {effect['quiet_since']}" if effect["calls_after"] else ""
+        add("effect", f"{effect['calls_after']} calls after, ${effect['cost_usd']}{quiet}")
+    add("unsure", f"{facts['unpriced_today']} unpriced calls today" if facts["unpriced_today"] else None)
+    for row in facts["set_by"]:
+        add("set by", f"{row['by']}, {row['at']}, seq {row['seq']}" + (f", it was ${row['was_usd']}" if row["was_usd"] else ""))
+    add("until", facts["until"])
+    add("as of", f"seq {facts['as_of']['seq']}, {facts['as_of']['recorded_at']}")
+    return lines
+
+
+def _other(cap: dict[str, Any]) -> str:
+    verdict = "would allow" if cap["would_allow"] else "over, but only " + ("observed" if cap["enforce"] == "observe" else "alerts")
+    return f"{cap['cap']} ${cap['spent_usd']} of ${cap['limit_usd']} ({verdict})"
+
+
+def breach_lines(facts: dict[str, Any]) -> list[str]:
+    """A breach: how it opened, what crossed, what was done, what it waits for or how it ended (C7)."""
+    breach = facts["breach"]
+    state = f"CLOSED {breach['closed_at']}: {breach['reason'].replace('_', ' ')}" if breach["closed_at"] else "OPEN"
+    lines = [f"breach {breach['cap']}/{breach['ordinal']}  {state}   {breach['scope']}"]
+
+    def add(name: str, text: str | None) -> None:
+        if text:
+            lines.append(f"{name:<9}{text}")
+
+    unpriced = f"{breach['unpriced']} unpriced calls, " if breach["unpriced"] else ""
+    add("why", f"{unpriced}${breach['spent_usd']} of ${breach['limit_usd']}, over by ${breach['over_usd']}")
+    add("window", f"{breach['period']}, {breach['start']} to {breach['end'] or 'no end'}")
+    add("opened", breach["opened_at"])
+    if row := facts["crossed"]:
+        cost = "unpriced" if row.get("cost_usd") is None else f"${row['cost_usd']}"
+        add("crossed", f"seq {row['seq']}  {cost}  {row.get('key') or ''}  {row.get('model') or ''}  {row.get('id') or row['type']}")
+    add("action", f"{breach['action']}{'' if breach['enforce'] == 'on' else ', only observed: nothing was sent'}")
+    for fact in facts["done"][:MOST_SHOWN]:
+        add("done", f"key:{fact['key']} {fact['state']}, seq {fact['seq']}, {fact['recorded_at']}")
+    if len(facts["done"]) > MOST_SHOWN:
+        add("", f"and {len(facts['done']) - MOST_SHOWN} more keys")
+    if breach["verdict"]:
+        add("verdict", f"{breach['verdict']} by {breach['judged_by']}")
+    elif breach["waits"] != "nothing" and not breach["closed_at"]:
+        add("waits", f"for a person: ledger commands approve {breach['cap']}/{breach['ordinal']}, or reject")
+    return lines

@@ -1,0 +1,78 @@
+"""What finance asks for on the command line: a breach explained, reports, adjustments, shared costs."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from tests.cli.conftest import Ledger, book
+
+
+@pytest.fixture
+def over(ledger: Ledger) -> Ledger:
+    """An org whose one key is over its daily cap."""
+    ledger("apply", ledger.file(), "--yes")
+    book(ledger, ("e1", "1.50"), ("e2", "0.70"))
+    return ledger
+
+
+def crossing(ledger: Ledger) -> str:
+    return str(json.loads(ledger("explain", "daily/key:crawler/1", "--format", "json").stdout)["crossed"]["seq"])
+
+
+def test_a_breach_is_explained_in_a_few_lines(over: Ledger) -> None:
+    """C7, J6."""
+    lines = over("explain", "daily/key:crawler/1").stdout.splitlines()
+    assert lines[0].split() == ["breach", "daily/key:crawler/1", "OPEN", "key:crawler"]
+    words = {line.split()[0]: line for line in lines[1:]}
+    assert "$2.20 of $2.00, over by $0.20" in words["why"] and words["crossed"].endswith("e2")
+    assert "paused" in words["done"] and words["action"].split() == ["action", "pause"]
+    over("adjust", crossing(over), "--cost", "0", "--reason", "billed twice")
+    assert "spend corrected" in over("explain", "daily/key:crawler/1").stdout.splitlines()[0]
+
+
+def test_an_adjustment_corrects_in_the_calls_own_window_and_is_booked_once(over: Ledger) -> None:
+    """J2, J3."""
+    order = ("adjust", crossing(over), "--amount", "-0.30", "--reason", "billed twice", "--request", "r1")
+    assert over(*order).stdout.startswith("recorded") and over(*order).stdout.startswith("duplicate")
+    (balance,) = over.rows("balances", "key:crawler")
+    assert balance["spent_usd"] == "1.90"
+    rows = json.loads(over("report", "--by", "key,charge", "--format", "json").stdout)["rows"]
+    assert [(row["charge"], row["spent_usd"]) for row in rows] == [("correction", "-0.30"), ("usage", "2.20")]
+    told = over("explain", "--where", "charge:correction").stdout
+    assert "-$0.30" in told and "billed twice" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--cost", "1", "--amount", "1"), "--cost or --amount"), ((), "--cost or --amount"), (("--cost", "-1"), "--cost"),
+        (("--amount", "much"), "--amount"), (("--amount", "-5"), "more than the entry costs"),
+    ],
+)  # fmt: skip
+def test_an_adjustment_that_makes_no_sense_is_refused(over: Ledger, words: tuple[str, ...], said: str) -> None:
+    assert said in over("adjust", crossing(over), *words, "--reason", "why", code=1).stderr
+
+
+def test_a_cost_is_shared_to_the_nano_and_stands_in_the_report(over: Ledger) -> None:
+    over("share", "0.000000003", "--over", "research", "--over", "lab", "--reason", "platform")
+    (rows,) = [json.loads(over("report", "--by", "workspace", "--where", "charge:shared", "--format", "json").stdout)["rows"]]
+    assert sorted(row["spent_usd"] for row in rows) == ["0.000000001", "0.000000002"]
+    for wrong in (("lab=0",), ("lab=-1",), ("lab",), ("lab=1", "nowhere=1")):
+        parts = [word for part in wrong for word in ("--over", part)]
+        over("share", "1", *parts, "--how", "weight", "--reason", "platform", code=1)
+
+
+def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger) -> None:
+    """M7."""
+    table = over("report", "--by", "workspace,key").stdout.splitlines()
+    assert table[0].split() == ["workspace", "key", "spent_usd", "requests", "input_tokens", "output_tokens"]
+    assert table[1].split()[:3] == ["research", "crawler", "2.20"] and table[2].split()[:2] == ["total", "2.20"]
+    assert json.loads(over("report", "--format", "json").stdout)["total"]["spent_usd"] == "2.20"
+    (row,) = csv.DictReader(io.StringIO(over("report", "--by", "key", "--format", "csv").stdout))
+    assert row["spent_usd"] == "2.20"
+    (charge,) = csv.DictReader(io.StringIO(over("report", "--format", "focus").stdout))
+    assert charge["BilledCost"] == "2.20"
+    for words, field in ((("--by", "colour"), "--by"), (("--zone", "Mars/Olympus"), "--zone"), (("--grain", "fortnight"), "--grain")):
+        assert field in over("report", *words, code=1).stderr
