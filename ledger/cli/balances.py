@@ -27,7 +27,7 @@ _CAPS = ("scope", "cap", "period", "spent_usd", "unpriced_calls", "byok_usd", "l
 
 _NOTHING = (None, "", "0")
 _MAY_GO = ("unpriced_calls", "byok_usd", "forecast_usd")  # where no row has any
-_GO_FIRST = ("requests", "end")
+_GO_FIRST = ("requests", "end", "forecast_usd")
 NARROW = 110  # characters across
 
 
