@@ -33,6 +33,7 @@ from tests.servers.postgres import Server, running_postgres
 
 MONTH = day_number(date(2026, 3, 1)), day_number(date(2026, 4, 1))
 MONTH_US = day_start_us(MONTH[0], "UTC"), day_start_us(MONTH[1], "UTC")
+ENTRIES = 10_000_000
 TAIL = 50_000  # entries that the rollup has not read yet
 READ = "bench-read-0123456789"
 RATE, BALANCES_RATE = 10_000, 200
@@ -62,14 +63,21 @@ async def _fill(database: Database, entries: int) -> None:
         await connection.execute(text(fill), {"entries": entries, "first": first, "step_us": step_us})
         head = "UPDATE orgs SET seq = :seq, recorded_us = :recorded_us"
         await connection.execute(text(head), {"seq": first + entries, "recorded_us": MONTH_US[1] - 1})
+    _say(f"{entries:,} entries are in the journal")
     while True:
         async with database.writer.begin() as connection:
             done = await rollup.followed(connection, 1)
             if done >= first + entries - TAIL:
                 break
             await rollup.follow(connection, min(200_000, first + entries - TAIL - done))
+        if done % 2_000_000 < 200_000 <= done:
+            _say(f"the rollup has read {done:,} of them")
     async with database.writer.connect() as connection:
         await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(text("VACUUM ANALYZE"))
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def _asked(by: str) -> Question:
@@ -112,12 +120,13 @@ async def _prepared(url: str, entries: int) -> None:
     await database.close()
 
 
-def report_month(rounds: int, entries: int = 10_000_000) -> Figure:
+def report_month(rounds: int, entries: int = ENTRIES) -> Figure:
     """Seconds for a month by workspace, key and model, from the rollup and the journal's tail."""
 
     async def measure(url: str) -> list[float]:
         database = connect(url)
         runs = [(await _seconds(database, "workspace,key,model"))[0] for _ in range(rounds + 1)]
+        _say(f"a month's report: {', '.join(f'{run:.2f} s' for run in runs)}")
         await database.close()
         return runs[1:]  # the first warms the database up
 
@@ -125,7 +134,7 @@ def report_month(rounds: int, entries: int = 10_000_000) -> Figure:
         return Figure("report_month_s", "s", asyncio.run(measure(url)), target=f"≤ 1 over {entries:,} entries")
 
 
-def report_from_journal(rounds: int, entries: int = 10_000_000) -> Figure:
+def report_from_journal(rounds: int, entries: int = ENTRIES) -> Figure:
     """Seconds for a month by session, which the rollup does not hold; beside it the same group-by in plain SQL."""
 
     async def measure(url: str) -> tuple[list[float], list[float]]:
@@ -137,6 +146,7 @@ def report_from_journal(rounds: int, entries: int = 10_000_000) -> Figure:
             assert spent == same
             runs.append(took)
             plain.append(bare)
+            _say(f"a month by session {took:.2f} s, in plain SQL {bare:.2f} s")
         await database.close()
         return runs, plain
 
@@ -148,7 +158,10 @@ def report_from_journal(rounds: int, entries: int = 10_000_000) -> Figure:
 def balances_ms_p99(rounds: int, seconds: int = 15) -> Figure:
     """Milliseconds for a key's balance with every cap above it, 99th percentile at 200 requests/s, while 10k events/s are booked."""
     with running_postgres() as server:
-        runs = [_asked_for(server, seconds) for _ in range(rounds)]
+        runs = list[float]()
+        for _ in range(rounds):
+            runs.append(_asked_for(server, seconds))
+            _say(f"99 of 100 balances within {runs[-1]:.1f} ms")
     return Figure("balances_ms_p99", "ms", runs, target="≤ 15")
 
 
