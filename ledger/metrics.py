@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from .core.commands import RecordUsage
+from .core.batch import RECORDED, Batch
+from .core.commands import RecordUsage, Status
 from .core.entries import CapBreached, Entry, KeyLeaking, KeyRegistered, UsageRecorded
 from .core.money import USD
-from .core.window import HOUR_US, SECOND_US, Period
+from .core.window import SECOND_US, Period
 from .record import Booked
 from .store.gauges import MOST_ORGS, OTHER, Now, Slow
 
@@ -93,29 +94,31 @@ class Metrics:
 
     def count(self, booked: Booked) -> None:
         """Counts what became of a batch."""
-        for outcome, count in Counts(result.status for result in booked.results).items():
+        recorded = booked.results.count(RECORDED)
+        odd = Counts(result.status for result in booked.results if result is not RECORDED) if recorded < len(booked.results) else Counts()
+        odd[Status.RECORDED] += recorded
+        for outcome, count in odd.items():
             self.events.labels(outcome).inc(count)
         if booked.results:
             self.batch_size.observe(len(booked.results))
-        self.mismatches.inc(booked.mismatches)
-        for org, entries in booked.entries.items():
-            self._count_usage(org, [entry for entry in entries if type(entry) is UsageRecorded])
-            for entry in entries:
-                if type(entry) is CapBreached:
-                    self.breaches.labels(entry.action, entry.enforce).inc()
-                    self._time_breach(entry, entries)
-                elif type(entry) is KeyLeaking:
-                    self.leaks.inc()
-                elif type(entry) is KeyRegistered and entry.by is None:
-                    self.strangers.inc()
+        for org, outcomes in booked.outcomes.items():
+            for outcome in outcomes:
+                self._count_outcome(org, outcome)
 
-    def _count_usage(self, org: str, usage: list[UsageRecorded]) -> None:
-        costs = [cost for entry in usage if (cost := entry.command.booked) is not None]
-        both = [entry.command for entry in usage if entry.command.card is not None]
-        self.unpriced.inc(len(usage) - len(costs))
-        self.late.inc(sum(entry.recorded_us - entry.command.time_us > HOUR_US for entry in usage))
-        self.apart.inc(sum(map(self._apart, both)))
-        self.spend.labels(self._label(org)).inc(sum(costs) / USD)
+    def _count_outcome(self, org: str, outcome: Batch) -> None:
+        self.mismatches.inc(outcome.mismatches)
+        self.late.inc(outcome.late)
+        self.unpriced.inc(outcome.usage.unpriced)
+        self.spend.labels(self._label(org)).inc(outcome.usage.spent / USD)
+        self.apart.inc(sum(self._apart(entry.command) for entry in outcome.entries if type(entry) is UsageRecorded))
+        for fact in outcome.facts:
+            if type(fact) is CapBreached:
+                self.breaches.labels(fact.action, fact.enforce).inc()
+                self._time_breach(fact, outcome.entries)
+            elif type(fact) is KeyLeaking:
+                self.leaks.inc()
+            elif type(fact) is KeyRegistered and fact.by is None:
+                self.strangers.inc()
 
     def _time_breach(self, breach: CapBreached, entries: list[Entry]) -> None:
         place = -1 if breach.entry is None else breach.entry - entries[0].seq  # entries of one batch are consecutive (J1)

@@ -7,13 +7,12 @@ reads everything under the lock. Nothing here decides anything by itself.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .core.batch import RECORDED, Found
 from .core.books import Books, SumKey
 from .core.commands import Command, RecordUsage
-from .core.entries import UsageRecorded
 from .core.window import Period
 from .record import Booked, Chunk, Effect, Kept, Shelf, append, decide, find, load, record, save
 from .store import books as projections
@@ -29,14 +28,12 @@ class Flight(NamedTuple):
 
     Attributes:
       before: by org, its id and the seq that its books began at.
-      fresh: by org, identity → entry of what it books.
       epoch: of the pipeline's memory when it was decided.
     """
 
     before: dict[str, tuple[int, int]]
     effect: Effect
     booked: Booked
-    fresh: dict[str, dict[bytes, UsageRecorded]]
     epoch: int
 
 
@@ -56,7 +53,7 @@ class Pipeline:
         self, commands: Sequence[Command], now_us: int, *, orgs: Sequence[str] = (), declared_only: bool = False
     ) -> Booked:  # fmt: skip
         """See `record.record`."""
-        usage = [command for command in commands if isinstance(command, RecordUsage)]
+        usage = [command for command in commands if type(command) is RecordUsage]
         if usage and len(usage) == len(commands) and not orgs and not declared_only:
             async with self._turn:
                 flight = await self._decide(usage, now_us)
@@ -73,7 +70,7 @@ class Pipeline:
     async def _decide(self, commands: Sequence[RecordUsage], now_us: int) -> Flight:
         """Steps 2 and 3, on a connection that only reads."""
         epoch, chunk = self._epoch, _by_org(commands)
-        booked = Booked([RECORDED] * len(commands), {})
+        booked = Booked([RECORDED] * len(commands))
         try:
             kept = await self._kept(sorted(chunk))
             before = {org: (org_id, books.seq) for org, (org_id, books) in kept.items()}
@@ -88,18 +85,14 @@ class Pipeline:
                     await prefer_indexes(connection)
                     await projections.load_sums(connection, wanted)
             for flight in flying:
-                _add_fresh(found, flight)
+                _add_repeats(found, chunk, flight)
             effect = decide(kept, chunk, found, now_us, booked)
         except BaseException:
             self._forget()
             raise
         if epoch == self._epoch:
             self._shelf.put(kept)
-        fresh = {
-            org: {entry.command.digest: entry for entry in entries if isinstance(entry, UsageRecorded)}
-            for org, entries in booked.entries.items()
-        }
-        return Flight(before, effect, booked, fresh, epoch)
+        return Flight(before, effect, booked, epoch)
 
     async def _kept(self, orgs: Sequence[str]) -> Kept:
         """The books of a batch's orgs: as this process left them, else as committed."""
@@ -160,10 +153,11 @@ def _needs_days(books: Books, sums: set[SumKey]) -> bool:
     return any(key.period not in (Period.DAY, Period.HOUR) and books.may_hold(key.scope) for key in sums)
 
 
-def _add_fresh(found: dict[str, Found], flight: Flight) -> None:
-    """Makes the identities of a batch in flight known to the one that is decided behind it."""
-    for org, mine in found.items():
-        fresh = flight.fresh.get(org)
-        if fresh:
-            mine.known |= {digest: entry.seq for digest, entry in fresh.items()}
-            mine.originals = {**mine.originals, **{entry.seq: entry for entry in fresh.values()}}
+def _add_repeats(found: Mapping[str, Found], chunk: Chunk, flight: Flight) -> None:
+    """Makes known to a batch what of it is being booked by one in flight before it."""
+    for org, outcomes in flight.booked.outcomes.items():
+        for seen in [outcome.seen for outcome in outcomes if org in found]:
+            for digest in seen.keys() & [command.digest for _, command in chunk[org] if type(command) is RecordUsage]:
+                first = seen[digest]
+                found[org].known[digest] = first.seq
+                found[org].originals[first.seq] = first

@@ -12,10 +12,10 @@ from itertools import zip_longest
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .core.batch import RECORDED, Found
+from .core.batch import RECORDED, Batch, Found
 from .core.books import Books, SumKey
 from .core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
-from .core.entries import Entry, UsageRecorded
+from .core.entries import Entry
 from .core.execute import AHEAD_US, ahead, execute
 from .core.needs import needs
 from .core.window import Period, window_at
@@ -61,11 +61,15 @@ class Shelf:
 
 
 class Booked(msgspec.Struct):
-    """What became of a batch: a result per command in order, the entries by org, and claims of another workspace (S4)."""
+    """What became of a batch: a result per command in order, and what came of it by org, of each run of commands."""
 
     results: list[Result]
-    entries: dict[str, list[Entry]]
-    mismatches: int = 0
+    outcomes: dict[str, list[Batch]] = {}
+
+    @property
+    def entries(self) -> dict[str, list[Entry]]:
+        """The entries by org, in sequence."""
+        return {org: [entry for outcome in mine for entry in outcome.entries] for org, mine in self.outcomes.items()}
 
 
 async def record(
@@ -85,7 +89,7 @@ async def record(
     what the database raises; then nothing was booked.
     """
     names = sorted({*map(org_of, commands), *orgs})
-    booked = Booked([RECORDED] * len(commands), {})
+    booked = Booked([RECORDED] * len(commands))
     async with shelf.lock:
         async with database.writer.connect() as connection, connection.begin() as transaction:
             await lock_orgs(connection, names)
@@ -179,16 +183,15 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
         org_id, books = kept[org]
         commands = [command for _, command in run]
         outcome = execute(books, commands, now_us, found[org])
-        booked.mismatches += outcome.mismatches
-        booked.entries.setdefault(org, []).extend(outcome.entries)
-        odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
-        for place in odd:
-            booked.results[run[place][0]] = outcome.results[place]
-        parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
+        booked.outcomes.setdefault(org, []).append(outcome)
+        if outcome.results.count(RECORDED) < len(run):
+            odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
+            for place in odd:
+                booked.results[run[place][0]] = outcome.results[place]
+            parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
         touched.append((org_id, books))
         entries.append((org_id, outcome.entries))
-        facts = (entry for entry in outcome.entries if type(entry) is not UsageRecorded)
-        messages += [(org_id, message) for entry in facts for message in messages_of(org, entry)]
+        messages += [(org_id, message) for entry in outcome.facts for message in messages_of(org, entry)]
     return Effect(entries, saving.changes(touched, now_us), messages, parked)
 
 

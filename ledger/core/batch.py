@@ -1,6 +1,6 @@
-"""Owns one batch under way: what it found in the journal, and the one place where its entries are made."""
+"""Owns one batch: what it found in the journal, what came of it, and the one place where its entries are made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from . import entries as e
 from . import levels
 from .books import Books
+from .caps import Sum
 from .commands import Result, Status
 from .fold import fold
 
@@ -21,34 +22,37 @@ class Found(msgspec.Struct):
     """
 
     known: dict[bytes, int] = {}
-    originals: Mapping[int, e.Entry] = {}
+    originals: dict[int, e.Entry] = {}
     prices: dict[int, int] = {}
     openings: tuple[e.Opening, ...] = ()
-
-
-class Outcome(msgspec.Struct):
-    """What a batch became: its entries in sequence, one result per command in order, and how many claimed a workspace
-    other than their key's (S4)."""
-
-    entries: list[e.Entry]
-    results: list[Result]
-    mismatches: int
 
 
 RECORDED = Result(Status.RECORDED)
 
 
 class Batch:
-    """The one place where entries are made: gives each its sequence and time, folds it, keeps it."""
+    """The one place where entries are made: gives each its sequence and time, folds it, keeps it.
+
+    Attributes:
+      results: one per command, in order.
+      entries: what the batch became, in sequence; facts: those of them that are not usage.
+      seen: identity → entry of what it booked.
+      leaks: by the name a call comes with: when it was stopped, from when on it leaks (K6).
+      usage: what was booked, added up; mismatches: how many events claimed a workspace other than their key's (S4); late:
+        how many were booked more than an hour after their own time.
+    """
 
     def __init__(self, books: Books, now_us: int, found: Found) -> None:
         self.books = books
         self.found = found
         self.now_us = max(now_us, books.recorded_us)  # W5
+        self.results: list[Result] = []
         self.entries: list[e.Entry] = []
+        self.facts: list[e.AnyFact] = []
         self.seen: dict[bytes, e.Entry] = {}
-        self.leaks: dict[str, tuple[int, int]] = {}  # by the name a call comes with: when it was stopped, from when on it leaks
-        self.mismatches = 0
+        self.leaks: dict[str, tuple[int, int]] = {}
+        self.usage = Sum()
+        self.mismatches = self.late = 0
 
     def first(self, digest: bytes) -> e.Entry:
         """The entry that an identity became the first time, in this batch or before it."""
@@ -58,6 +62,7 @@ class Batch:
         """Journals and folds one entry that is not usage; its seq."""
         entry = kind(seq=self.books.seq + 1, recorded_us=self.now_us, **fields)
         self.entries.append(entry)
+        self.facts.append(entry)
         fold(self.books, (entry,))
         return entry.seq
 

@@ -7,24 +7,25 @@ events; the entries that come out are the same as one by one.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from . import entries as e
 from . import levels
-from .batch import RECORDED, Batch, Found, Outcome
-from .books import Books
+from .batch import RECORDED, Batch, Found
+from .books import ORG, Books
 from .caps import Cap, Sum
 from .commands import Command, Reason, RecordUsage, Reject, Result, Status
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
 from .summing import ScopeSlot, by_scope, fold_usage, summed
-from .window import Calendar, Period, window_at
+from .window import HOUR_US, Calendar, Period, window_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
 GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
 
 
-def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found) -> Outcome:
+def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found) -> Batch:
     """Carries out commands of one org at one instant, moving its books forward.
 
     First what is due by now (W5): ended windows clear. Then each command in order. The books given are used up: they are
@@ -32,21 +33,14 @@ def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found
     """
     batch = Batch(books, now_us, found)
     tick(batch)
-    results: list[Result] = []
-    at = 0
-    while at < len(commands):
-        command = commands[at]
-        if isinstance(command, RecordUsage):
-            end = at + 1
-            while end < len(commands) and isinstance(commands[end], RecordUsage):
-                end += 1
-            results += record_run(batch, commands[at:end])  # type: ignore[arg-type]
-            at = end
-        else:
-            outcome = CARRY_OUT[type(command)](batch, command)
-            results.append(outcome if isinstance(outcome, Result) else _refused(outcome))
-            at += 1
-    return Outcome(batch.entries, results, batch.mismatches)
+    for kind, run in groupby(commands, type):
+        if kind is RecordUsage:
+            record_run(batch, list(run))  # type: ignore[arg-type]
+            continue
+        for command in run:
+            outcome = CARRY_OUT[kind](batch, command)
+            batch.results.append(outcome if isinstance(outcome, Result) else _refused(outcome))
+    return batch
 
 
 def _refused(reject: Reject) -> Result:
@@ -87,40 +81,46 @@ def ahead(books: Books, now_us: int) -> dict[Period, int]:
     return after
 
 
-def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> list[Result]:
+def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> None:
     """Books a run of usage: decides each event's status, key and day, then books what is new."""
-    books, known, now_us = batch.books, batch.found.known, batch.now_us
+    books, known, now_us, seen, results = batch.books, batch.found.known, batch.now_us, batch.seen, batch.results
     keys, calendar = dict[str, tuple[str, str]](), Calendar(books.zone, books.counts_hours())
-    results: list[Result] = []
+    batch.leaks = {}
+    latest_us, low_us, high_us = now_us + AHEAD_US, 0, 0
     fresh: list[e.UsageRecorded] = []
-    seen, batch.leaks = batch.seen, {}
-    latest_us = now_us + AHEAD_US
     if not books.seq and any(YEAR_2000_US <= command.time_us <= latest_us for command in commands):
         batch.emit(e.OrgOpened, time_zone="UTC", enforce=books.enforce, brake=books.brake, by=None)
     for command in commands:
         digest, time_us = command.digest, command.time_us
-        if time_us > latest_us:
-            results.append(Result(Status.PARKED, Reason.IN_THE_FUTURE))
-        elif time_us < YEAR_2000_US:
-            results.append(Result(Status.REJECTED, Reason.BEFORE_2000, "time: is before the year 2000"))
-        elif digest in seen or digest in known:
+        if not low_us <= time_us < high_us:
+            if not YEAR_2000_US <= time_us <= latest_us:
+                results.append(_mistimed(time_us))
+                continue
+            calendar.locate(time_us)
+            low_us, high_us = max(calendar.low_us, YEAR_2000_US), min(calendar.high_us, latest_us + 1)
+        if digest in seen or digest in known:
             results.append(_repeat(command, batch.first(digest)))
-        else:
-            usage = command.usage
-            owner = keys.get(usage.key)
-            if owner is None:
-                owner = keys[usage.key] = _owner(books, command)
-                _suspect(batch, owner[0], usage.key)
-            if usage.workspace is not None and usage.workspace != owner[1]:
-                batch.mismatches += 1
-            if not calendar.low_us <= time_us < calendar.high_us:
-                calendar.locate(time_us)
-            entry = e.UsageRecorded(0, now_us, calendar.day, calendar.hour, owner[0], owner[1], command)
-            seen[digest] = entry
-            fresh.append(entry)
-            results.append(RECORDED)
+            continue
+        usage = command.usage
+        owner = keys.get(usage.key)
+        if owner is None:
+            owner = keys[usage.key] = _owner(books, command)
+            _suspect(batch, owner[0], usage.key)
+        key, workspace = owner
+        if usage.workspace != workspace and usage.workspace is not None:
+            batch.mismatches += 1
+        entry = seen[digest] = e.UsageRecorded(0, now_us, calendar.day, calendar.hour, key, workspace, command)
+        fresh.append(entry)
+        results.append(RECORDED)
+    batch.late += sum([entry.command.time_us < now_us - HOUR_US for entry in fresh])
     _book(batch, fresh)
-    return results
+
+
+def _mistimed(time_us: int) -> Result:
+    """Of a time outside W3's bounds."""
+    if time_us < YEAR_2000_US:
+        return Result(Status.REJECTED, Reason.BEFORE_2000, "time: is before the year 2000")
+    return Result(Status.PARKED, Reason.IN_THE_FUTURE)
 
 
 def _repeat(command: RecordUsage, first: e.Entry) -> Result:
@@ -197,6 +197,9 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
         entry.seq = seq
         batch.entries.append(entry)
     fold_usage(books, run, sums)
+    for (scope, _, _), part in sums.items():
+        if scope == ORG:
+            batch.usage.add(part)
     if leaks:
         _tell_leak(batch, run[0])
     if moves:

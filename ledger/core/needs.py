@@ -1,6 +1,6 @@
 """Owns the question what must be loaded before `execute`: a name too many costs a look-up, one too few raises NotLoaded."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -33,11 +33,11 @@ def needs(books: Books, commands: Sequence[c.Command], now_us: int, originals: M
     """
     now_us = max(now_us, books.recorded_us)
     found = Needs(set())
-    _usage(books, [command for command in commands if isinstance(command, c.RecordUsage)], now_us, found)
+    _usage(books, [command for command in commands if type(command) is c.RecordUsage], now_us, found)
     due = [breach.scope for breach in books.breaches.values() if breach.end_us <= now_us]
     _windows(books, [*due, *came_due(books, now_us)], now_us, found)
     for command in commands:
-        if not isinstance(command, c.RecordUsage):
+        if type(command) is not c.RecordUsage:
             _order(books, command, now_us, originals, found)
     found.sums = {key for key in found.sums if key not in books.sums}
     return found
@@ -46,24 +46,36 @@ def needs(books: Books, commands: Sequence[c.Command], now_us: int, originals: M
 def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Needs) -> None:
     """The day rows that usage will be booked on, and the current windows of the scopes it counts for."""
     calendar = Calendar(books.zone, books.counts_hours())
-    rows: set[tuple[str, str | None, int, int | None]] = set()
-    latest_us = now_us + AHEAD_US
+    latest_us, low_us, high_us = now_us + AHEAD_US, 0, 0
+    callers: dict[tuple[int, int | None], set[tuple[str, str | None]]] = {}
+    mine = set[tuple[str, str | None]]()
     for command in usage:
         time_us = command.time_us
-        if 0 <= time_us <= latest_us:
-            if not calendar.low_us <= time_us < calendar.high_us:
-                calendar.locate(time_us)
-            rows.add((command.usage.key, command.usage.workspace, calendar.day, calendar.hour))
+        if not low_us <= time_us < high_us:
+            if not 0 <= time_us <= latest_us:
+                continue
+            calendar.locate(time_us)
+            low_us, high_us = calendar.low_us, calendar.high_us
+            mine = callers.setdefault((calendar.day, calendar.hour), set())
+        said = command.usage
+        mine.add((said.key, said.workspace))
     scopes: dict[str, str] = {}
-    for name, claimed, day, hour in rows:
-        key = books.resolve(name)
-        home = key.workspace if key is not None else claimed or UNASSIGNED
-        for scope in books.scopes_of(name if key is None else key.key_id, home):
+    for (day, hour), names in callers.items():
+        for scope, home in _scopes(books, names):
             scopes[scope] = home
             found.sums.add(SumKey(scope, Period.DAY, day))
             if hour is not None and Period.HOUR in _periods(books, scope, home):
                 found.sums.add(SumKey(scope, Period.HOUR, hour))
     _windows(books, scopes, now_us, found, homes=scopes)
+
+
+def _scopes(books: Books, callers: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
+    """The scopes that calls under these names, with the workspaces they claim, count for, each with its key's workspace."""
+    for name, claimed in callers:
+        key = books.resolve(name)
+        home = key.workspace if key is not None else claimed or UNASSIGNED
+        for scope in books.scopes_of(name if key is None else key.key_id, home):
+            yield scope, home
 
 
 def _periods(books: Books, scope: str, home: str | None) -> set[Period]:

@@ -4,11 +4,13 @@ Adding a sum is the same as adding its parts one by one; so a run is grouped by 
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from . import entries as e
 from .books import Books
 from .caps import Sum
 
+_time_us = attrgetter("command.time_us")
 Slot = tuple[str, str, int, int | None]  # key, workspace, day, hour
 ScopeSlot = tuple[str, int, int | None]  # scope, day, hour
 
@@ -55,5 +57,5 @@ def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, S
         books.latest_day = max(books.latest_day, day)
     last = run[-1]
     books.seq, books.recorded_us = last.seq, last.recorded_us
-    latest_us = max(entry.command.time_us for entry in run)
+    latest_us = max(map(_time_us, run))
     books.latest_us = max(books.latest_us, latest_us)

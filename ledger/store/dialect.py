@@ -206,8 +206,7 @@ async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterab
 
 async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> list[tuple[int, bytes, int]]:
     """(org_id, digest, seq) of the identities among these, by org, that the journals hold."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     found: list[tuple[int, bytes, int]] = []
     if not is_postgres(connection):
         for org_id, digests in wanted.items():
@@ -216,9 +215,10 @@ async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequenc
                 query = f"SELECT org_id, digest, seq FROM known_ids WHERE org_id = ? AND digest IN ({marks})"
                 found += await driver.execute_fetchall(query, (org_id, *part))
     elif len(wanted) <= MOST_SEPARATE:
-        query = "SELECT org_id, digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY($2::bytea[])"
+        asked = "ARRAY(SELECT uuid_send(id) FROM unnest(CAST($2::text AS uuid[])) AS id)"  # an array of bytes costs ten times as much
+        query = f"SELECT org_id, digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY({asked})"
         for org_id, digests in wanted.items():
-            found += map(tuple, await driver.fetch(query, org_id, digests))
+            found += map(tuple, await driver.fetch(query, org_id, "{" + b"".join(digests).hex(",", 16) + "}"))
     else:
         asked = "unnest($1::bigint[], $2::bytea[]) AS asked (org_id, digest)"
         query = f"SELECT org_id, digest, seq FROM {asked} JOIN known_ids USING (org_id, digest)"

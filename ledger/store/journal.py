@@ -1,6 +1,6 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -79,21 +79,27 @@ Batches = Sequence[tuple[int, Sequence[Entry]]]  # by org: its id, and entries i
 
 async def append(connection: AsyncConnection, batches: Batches) -> None:
     """Appends each org's entries and the identities they make known. The primary keys refuse a second writer."""
-    known = [row for org_id, entries in batches for row in _known_rows(org_id, entries)]
     await append_rows(
         connection, journal,
         rows=(row_of(org_id, entry) for org_id, entries in batches for entry in entries),
         packed=(_packed(org_id, entry) for org_id, entries in batches for entry in entries),
     )  # fmt: skip
-    await append_rows(connection, known_ids, rows=known, packed=(pack_known(*row) for row in known))
+    await append_rows(
+        connection, known_ids,
+        rows=_ordered((org_id, *known) for org_id, entries in batches for known in _identities(entries)),
+        packed=_ordered(pack_known(org_id, *known) for org_id, entries in batches for known in _identities(entries)),
+    )  # fmt: skip
 
 
-def _known_rows(org_id: int, entries: Sequence[Entry]) -> list[tuple[int, bytes, int]]:
-    """The identities that entries make known, in the order of their index."""
+def _identities(entries: Sequence[Entry]) -> list[tuple[bytes, int]]:
+    """The identities that entries make known, each with its entry's seq."""
     known = [(entry.command.digest, entry.seq) for entry in entries if type(entry) is UsageRecorded]
-    known += [(entry.digest, entry.seq) for entry in entries if isinstance(entry, UsageCorrected | CostShared)]
-    known.sort()
-    return [(org_id, digest, seq) for digest, seq in known]
+    return known + [(entry.digest, entry.seq) for entry in entries if type(entry) is UsageCorrected or type(entry) is CostShared]
+
+
+def _ordered(rows: Iterable[Any]) -> Iterator[Any]:
+    """Rows in the order of their index, where that is the order of their values or of their packed bytes."""
+    yield from sorted(rows)
 
 
 def _packed(org_id: int, entry: Entry) -> bytes:

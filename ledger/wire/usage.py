@@ -7,6 +7,7 @@ decoding and have nowhere to go (S7); secrets are replaced before anything else 
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -159,16 +160,16 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
     data = event.data
     if data.currency is not None and data.currency != "USD":
         raise _Refused("data.currency", f"is {data.currency[:8]}: only USD is booked")
-    owner = clean_name(data.org) if data.org else org
-    if not owner:
+    owner, key, workspace = _caller(data.org or org, data.key, data.workspace)
+    source, model, provider = _called(event.source, data.model, data.provider)
+    if owner is None:
         raise _Refused("data.org", "is missing, and the token is not bound to one")
     cost, cost_text = _amount(data.cost_usd, "data.cost_usd")
     upstream, upstream_text = _amount(data.upstream_cost_usd, "data.upstream_cost_usd")
-    source, event_id = clean_name(event.source), clean_text(event.id)
+    event_id = clean_text(event.id)
     # By position, in the order of the fields: a tenth of the time that names take.
     usage = Usage(
-        owner, clean_name(data.key), clean_name(data.workspace) if data.workspace else None,
-        data.model and clean_name(data.model), data.provider and clean_name(data.provider),
+        owner, key, workspace, model, provider,
         data.input_tokens or 0, data.cached_input_tokens or 0, data.cache_write_tokens or 0, data.output_tokens or 0,
         data.reasoning_tokens or 0, data.audio_tokens or 0, data.images or 0, data.searches or 0,
         data.byok or False, data.batch or False,
@@ -182,15 +183,28 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
     return RecordUsage(source, event_id, digest, micros(event.time), cost, cost_text, upstream, upstream_text, usage)
 
 
+@lru_cache(131_072)
+def _caller(org: str | None, key: str, workspace: str | None) -> tuple[str | None, str, str | None]:
+    """Who called, as it may be kept: the same names come again and again, and together."""
+    return clean_text(org) if org else None, clean_text(key), clean_text(workspace) if workspace else None
+
+
+@lru_cache(16_384)
+def _called(source: str, model: str | None, provider: str | None) -> tuple[str, str | None, str | None]:
+    """What was called, and by which way, as it may be kept."""
+    return clean_text(source), model and clean_text(model), provider and clean_text(provider)
+
+
 def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
     """An amount and its text as written: a JSON string or number, read by its digits (M1)."""
     if raw is _ABSENT:
         return None, None
-    written = bytes(raw)
-    if written == b"null":
-        return None, None
     try:
-        text = _decode_text(written) if written[0] == 0x22 else written.decode()
+        text = str(raw, "utf-8")  # type: ignore[call-overload]  # Raw is a buffer
+        if text == "null":
+            return None, None
+        if text[0] == '"':
+            text = text[1:-1] if "\\" not in text else _decode_text(text)
         return parse_usd(text), text
     except AmountError as error:
         raise _Refused(field, str(error)) from None
