@@ -54,7 +54,8 @@ class Pipeline:
     ) -> Booked:  # fmt: skip
         """See `record.record`."""
         usage = [command for command in commands if type(command) is RecordUsage]
-        if usage and len(usage) == len(commands) and not orgs and not declared_only:
+        overlaps = self.database.overlaps and not declared_only
+        if overlaps and usage and len(usage) == len(commands) and not orgs:
             async with self._turn:
                 flight = await self._decide(usage, now_us)
                 self._flying.append(flight)

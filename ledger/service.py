@@ -33,7 +33,7 @@ class Service:
 
     Attributes:
       hand_over: where usage goes that comes in by HTTP; None: into the books at once. Raises NotTaken.
-      news: set after every commit that put messages in the outbox or commands in the inbox.
+      news: set after every commit of facts, which may have put messages in the outbox.
     """
 
     def __init__(self, database: Database, metrics: Metrics, clock: Clock = system_clock, *, declared_only: bool = False) -> None:
@@ -128,4 +128,5 @@ class Service:
 
     def _tell(self, booked: Booked) -> None:
         self.metrics.count(booked)
-        self.news.set()
+        if any(outcome.facts for outcomes in booked.outcomes.values() for outcome in outcomes):
+            self.news.set()

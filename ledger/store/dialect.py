@@ -27,11 +27,13 @@ MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameter
 
 class Database(NamedTuple):
     """Where the books are kept. `writer` begins transactions that write; `reader` those that only read, of a replica if there
-    is one; `primary` those that must see every commit."""
+    is one; `primary` those that must see every commit. `overlaps`: whether it saves time to read for one batch while another
+    is written; SQLite's driver works in this process, in turns."""
 
     writer: AsyncEngine
     reader: AsyncEngine
     primary: AsyncEngine
+    overlaps: bool
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -68,14 +70,15 @@ def connect(url: str, read_url: str | None = None) -> Database:
     if parsed.drivername == "postgresql+asyncpg":
         writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True, hide_parameters=True)
         if read_url is None:
-            return Database(writer, writer, writer)
-        return Database(writer, create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True, hide_parameters=True), writer)
+            return Database(writer, writer, writer, overlaps=True)
+        reader = create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True, hide_parameters=True)
+        return Database(writer, reader, writer, overlaps=True)
     writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True)
     reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60, hide_parameters=True)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _beginner(begin))
-    return Database(writer, reader, reader)
+    return Database(writer, reader, reader, overlaps=False)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -175,8 +178,7 @@ async def listen(database: Database, wake: asyncio.Event) -> None:
         if not is_postgres(connection):
             return
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
+        driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.add_listener(CHANNEL, lambda *_: wake.set())
         while True:
             await asyncio.sleep(LISTEN_CHECK_S)
@@ -191,8 +193,7 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
 
 async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterable[tuple[Any, ...]], packed: Iterable[bytes]) -> None:
     """Appends many rows, given in both forms of which one is read: values in column order, or packed for a binary COPY."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     if not is_postgres(connection):
         await driver.executemany(f"INSERT INTO {table.name} VALUES ({','.join('?' * len(table.columns))})", rows)
         return
@@ -231,8 +232,7 @@ async def select_after(
     connection: AsyncConnection, table: Table, names: Sequence[str], org_id: int, seq: int, limit: int
 ) -> Sequence[Sequence[Any]]:
     """Some columns of an org's rows after a seq, in sequence, as fast as the driver can."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     marks = ("$1", "$2") if is_postgres(connection) else ("?", "?")
     query = f"SELECT {_columns(names)} FROM {table.name} WHERE org_id = {marks[0]} AND seq > {marks[1]} ORDER BY seq LIMIT {limit}"
     return await (driver.fetch(query, org_id, seq) if is_postgres(connection) else driver.execute_fetchall(query, (org_id, seq)))
@@ -256,8 +256,7 @@ async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     if not rows:
         return
     names = [column.name for column in table.columns]
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
         await driver.execute(_upsert_sql(table, f"SELECT {_columns(names)} FROM {staged}"))
@@ -270,8 +269,7 @@ async def update_rows(connection: AsyncConnection, table: Table, names: Sequence
     """Updates some columns of rows that exist; the first of `names` is the key."""
     if not rows:
         return
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     key = names[0]
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
