@@ -96,8 +96,9 @@ class Pipeline:
         return Flight(before, effect, booked, epoch)
 
     async def _kept(self, orgs: Sequence[str]) -> Kept:
-        """The books of a batch's orgs: as this process left them, else as committed."""
-        kept = {org: found for org in orgs if (found := self._shelf.take(org)) is not None}
+        """The books of a batch's orgs: as this process left them, else as committed. While nothing is under way they are held
+        against what is committed: another process may have gone on."""
+        kept = {org: found for org in orgs if self._flying and (found := self._shelf.take(org)) is not None}
         cold = [org for org in orgs if org not in kept]
         if cold:
             async with self.database.primary.connect() as connection, connection.begin():

@@ -13,10 +13,11 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .core.batch import RECORDED, Batch, Found
-from .core.books import Books, SumKey
+from .core.books import Books, NotLoaded, SumKey
 from .core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsage, Reason, RecordUsage, Result, Status, org_of
 from .core.entries import Entry
 from .core.execute import AHEAD_US, ahead, execute
+from .core.fold import fold
 from .core.needs import needs
 from .core.window import Period, window_at
 from .store import books as projections
@@ -24,6 +25,7 @@ from .store import journal, outbox, saving
 from .store.dialect import Database, lock_orgs
 from .wire.messages import Message, messages_of
 
+MOST_MISSED = 5_000  # entries that another process booked: more of them are read faster as the books they became
 MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
 
@@ -40,11 +42,9 @@ class Shelf:
         self.lock = asyncio.Lock()
         self._kept: Kept = {}
 
-    def take(self, org: str, seq: int | None = None) -> tuple[int, Books] | None:
-        """An org's id and books, if they are as of `seq` (None: whatever they are of). They are off the shelf until they
-        are put back."""
-        kept = self._kept.pop(org, None)
-        return kept if kept is not None and seq in (None, kept[1].seq) else None
+    def take(self, org: str) -> tuple[int, Books] | None:
+        """An org's id and books, of whenever they are. They are off the shelf until they are put back."""
+        return self._kept.pop(org, None)
 
     def put(self, kept: Kept) -> None:
         """Puts books back; the longest unused go where memory runs out."""
@@ -106,11 +106,29 @@ async def record(
 
 
 async def load(connection: AsyncConnection, shelf: Shelf, heads: dict[str, tuple[int, int]]) -> Kept:
-    """The books of every org of the batch: from the shelf where the seq says that they are true, else as committed."""
-    kept = {org: found for org, (_, seq) in heads.items() if (found := shelf.take(org, seq)) is not None}
+    """The books of every org of the batch: from the shelf where the seq says that they are true or can soon be, else as
+    committed."""
+    kept: Kept = {}
+    for org, (_, seq) in heads.items():
+        found = shelf.take(org)
+        if found is not None and (found[1].seq == seq or await _caught_up(connection, *found, seq)):
+            kept[org] = found
     cold = {org: org_id for org, (org_id, _) in heads.items() if org not in kept}
     loaded = await projections.load(connection, cold) if cold else {}
     return {org: kept.get(org) or (org_id, loaded[org]) for org, (org_id, _) in heads.items()}
+
+
+async def _caught_up(connection: AsyncConnection, org_id: int, books: Books, seq: int) -> bool:
+    """Folds what another process booked for an org since; whether the books are true now. If not, they are of no more use."""
+    if not 0 < seq - books.seq <= MOST_MISSED:
+        return False
+    try:
+        async for entries in journal.pages(connection, org_id, books.org, books.seq):
+            fold(books, entries)
+    except NotLoaded:  # usage of something that these books have not met yet
+        return False
+    books.forget_changes()
+    return books.seq >= seq
 
 
 def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator[Chunk]:

@@ -229,6 +229,12 @@ class Books:
             if window is not None:
                 window.add(delta)
 
+    def forget_changes(self) -> None:
+        """What changed is saved."""
+        self.changed.clear()
+        for at in [at for at, breach in self.history.items() if breach.closed_us is not None]:
+            del self.history[at]
+
     def forget_policies(self, *scopes: str) -> None:
         """After a change of what covers what: all scopes, or those named, look their caps up anew."""
         for memo in (self._caps_on, self._spans):

@@ -135,10 +135,9 @@ async def prices(connection: AsyncConnection, org_id: int, seqs: Iterable[int]) 
     return found
 
 
-async def pages(connection: AsyncConnection, org_id: int, org: str) -> AsyncIterator[list[Entry]]:
-    """An org's entries in sequence, a page at a time, with as much of them as the fold reads. Raises GapError where the
-    sequence has a gap (J1)."""
-    after = 0
+async def pages(connection: AsyncConnection, org_id: int, org: str, after: int = 0) -> AsyncIterator[list[Entry]]:
+    """An org's entries in sequence after one, a page at a time, with as much of them as the fold reads. Raises GapError where
+    the sequence has a gap (J1)."""
     while rows := await select_after(connection, journal, _FOLDED, org_id, after, PAGE):
         if [row[0] for row in rows] != list(range(after + 1, after + 1 + len(rows))):
             missing = next(n for n, row in enumerate(rows, after + 1) if row[0] != n)

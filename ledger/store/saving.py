@@ -135,9 +135,7 @@ def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
                 written[table].append((org_id, *row))
             else:
                 removed[table].append((org_id, *key) if isinstance(key, tuple) else (org_id, key))
-        books.changed.clear()
-        for at in [at for at, breach in books.history.items() if breach.closed_us is not None]:
-            del books.history[at]
+        books.forget_changes()
     for table, rows in written.items():
         width = len(table.primary_key.columns)
         rows.sort(key=lambda row: row[:width])

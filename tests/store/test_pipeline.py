@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import RecordUsage, SetCap, Status
+from ledger.core.entries import CapBreached
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.pipeline import Pipeline
@@ -75,6 +76,29 @@ async def test_two_writers_of_the_same_orgs_never_lose_or_double_anything(databa
     )
     await other.close()
     await check(database, [command for mine in (*work, shared) for batch in mine for command in batch])
+
+
+async def test_kept_books_catch_up_with_what_another_process_booked(database: Database) -> None:
+    """J1: folding what was missed gives the books that loading would; what they can't fold is loaded."""
+    shelf, other = Shelf(), Shelf()
+    await record(database, shelf, [cap("acme", 9), usage("a", 1, key="k0")], NOW_US)
+    mine = shelf.take("acme")
+    assert mine is not None
+    shelf.put({"acme": mine})
+    await record(database, other, [cap("acme", 3), usage("b", 1, key="k0")], NOW_US)
+    booked = await record(database, shelf, [usage("b", 1, key="k0"), usage("c", 1, key="k0")], NOW_US)
+    assert [result.status for result in booked.results] == [Status.DUPLICATE, Status.RECORDED]
+    assert [entry.limit for entry in booked.entries["acme"] if isinstance(entry, CapBreached)] == [3 * USD]
+    caught_up = shelf.take("acme")
+    assert caught_up is not None and caught_up[1] is mine[1]
+    shelf.put({"acme": caught_up})
+
+    await record(database, other, [usage("d", 1, key="k1")], NOW_US)
+    await record(database, shelf, [usage("e", 1, key="k1")], NOW_US)
+    loaded = shelf.take("acme")
+    assert loaded is not None and loaded[1] is not mine[1]
+    async with database.snapshot() as connection:
+        assert await verify(connection, loaded[0], "acme", lambda _: None) is None
 
 
 async def test_a_write_that_fails_is_told_to_its_caller_and_hurts_nobody_else(database: Database) -> None:
