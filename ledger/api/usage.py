@@ -4,6 +4,7 @@ A fault of the envelope refuses the whole body; a fault of one event is `rejecte
 recorded (T4).
 """
 
+import asyncio
 import time
 from typing import Any
 
@@ -21,6 +22,7 @@ from .problems import RESPONSES, Problem
 
 router = APIRouter(tags=["usage"])
 ONE, BATCH, LINES, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/json"
+AT_ONCE = 50  # events read between two turns of the event loop: a transaction under way has many short steps there
 _encode = msgspec.json.Encoder().encode
 
 _EVENT: dict[str, Any] = {
@@ -105,6 +107,8 @@ async def post_usage(request: Request, caller: Caller) -> Response:
     commands: list[RecordUsage] = []
     places: list[int] = []
     for place, raw in enumerate(events):
+        if place % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
         event = _of_caller(parse_usage(raw, caller.org), caller)
         if isinstance(event, Rejected):
             answers.append(_Answer(event.source, event.event_id, Status.REJECTED, event.reason, event.detail, event.field))
