@@ -21,6 +21,7 @@ from consumers.asyncapi import document
 from consumers.entries import publish_once
 from consumers.health import serving
 from consumers.keys import accept
+from consumers.polling import Polling
 from consumers.relay import relay_once
 from consumers.usage import UsageConsumer
 from consumers.watchdog import Watchdog
@@ -40,8 +41,6 @@ from ledger.store.dialect import listen
 from ledger.wire.messages import KEY_COMMANDS, USAGE
 
 NAMES = ("usage", "pulse", "relay", "keys", "entries")
-MOST_RECORDS = 8_000
-POLL_MS = 5  # FastStream sleeps as long again after an empty poll
 FETCH_WAIT_MS = 100
 SLOW_S = 5.0
 
@@ -121,17 +120,20 @@ class Consumers:
 
         subscriber: Any = self.broker.subscriber(
             self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
-            parser=light, decoder=undecoded, batch_timeout_ms=POLL_MS, fetch_max_wait_ms=FETCH_WAIT_MS, max_records=MOST_RECORDS, **more,
+            parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, **more,
         )  # fmt: skip
 
-        polled = subscriber.get_msg
+        polling = Polling(self.kafka)
 
         async def poll(client: AIOKafkaConsumer) -> Any:
             try:
-                return await polled(client)
-            except (KafkaError, ConsumerStoppedError):
+                return await polling.poll(client)
+            except ConsumerStoppedError:
                 raise
-            except Exception as error:  # a record that the client can't parse: polling on would pass over what it had in hand
+            except KafkaError as error:
+                log.warning("nothing_polled", topic=topic, error=type(error).__name__, why=str(error)[:300])
+                raise
+            except Exception as error:  # polling on might pass over what was in hand
                 self.fail(error)
                 raise ConsumerStoppedError from error
 

@@ -1,23 +1,22 @@
 """Owns the commands about Kafka: topics made, dead letters listed, shown and read again where they lie."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
 from ..core.commands import Rejected
 from ..kafka import MOST_PUBLISHED_BYTES, Kafka, create_topics, producing
+from ..rawrecords import Record, read_from
 from ..settings import kafka_of
 from ..wire.messages import USAGE_DEAD
 from ..wire.records import DeadLetter, decode_dead_letter, read_record
 from .common import Format, FormatOption, Wrong, out, run, settings, show
 
 T = TypeVar("T")
-WAIT_S = 10.0
 topics = typer.Typer(help="Kafka's topics and their settings.", no_args_is_help=True)
 dead = typer.Typer(help="Records that could not be booked: why, and where they lie.", no_args_is_help=True)
 PLACE = "TOPIC/PARTITION/OFFSET, as `ledger dead list` shows it"
@@ -111,24 +110,13 @@ def _readable(record: Any) -> str:
     return f"still unreadable: {event.detail}" if isinstance(event, Rejected) else "can be read by now: `ledger dead replay` sends it again"
 
 
-async def _record(kafka: Kafka, letter: DeadLetter) -> Any | None:
+async def _record(kafka: Kafka, letter: DeadLetter) -> Record | None:
     """The record that a dead letter is about, where it lies."""
-    consumer = AIOKafkaConsumer(**kafka.client(), enable_auto_commit=False)
-    await consumer.start()
     try:
-        partition = TopicPartition(letter.topic, letter.partition)
-        consumer.assign([partition])
-        consumer.seek(partition, letter.offset)
-        start = (await consumer.beginning_offsets([partition]))[partition]
-        if letter.offset < start:
-            return None
-        async with asyncio.timeout(WAIT_S):
-            record = await consumer.getone(partition)
-        return record if record.offset == letter.offset else None
-    except TimeoutError:
+        found = await read_from(kafka, TopicPartition(letter.topic, letter.partition), letter.offset)
+    except (OffsetOutOfRangeError, UnknownTopicOrPartitionError):
         return None
-    finally:
-        await consumer.stop()
+    return found[0] if found and found[0].offset == letter.offset else None
 
 
 @dead.command("replay")

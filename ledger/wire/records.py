@@ -18,7 +18,7 @@ MOST_RECORD_BYTES = 1024 * 1024
 STRUCTURED = "application/cloudevents+json"
 _DATA = ("application/json", "text/json", "")
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes]]  # names as `rawrecords` gives them: what is not UTF-8 is escaped by surrogates
 
 
 class Lying(Protocol):
@@ -56,6 +56,9 @@ def read_record(record: Lying) -> RecordUsage | Rejected:
 
 
 def _with_headers(value: bytes, headers: Headers) -> RecordUsage | Rejected:
+    for name, _ in headers:
+        if not name.isascii() and (raw := name.encode(errors="surrogateescape")) != name.encode(errors="replace"):
+            return Rejected(detail=f"the name of a header is not UTF-8: {raw[:100]!r}", field="headers")
     try:
         named = {name.lower().replace("ce_", "ce-", 1): text.decode() for name, text in headers if _ours(name) and text is not None}
     except UnicodeDecodeError:

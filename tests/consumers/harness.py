@@ -123,9 +123,9 @@ class Stage:
             sums[event.org, event.key] += event.nanos or 0
         return sums, len(once)
 
-    async def until_booked(self, timeout_s: float = 90) -> None:
-        """Until as many entries are there as distinct events were produced."""
-        _, count = self.expected()
+    async def until_booked(self, timeout_s: float = 90, extra: int = 0) -> None:
+        """Until as many entries are there as distinct events were produced, and so many that a test sent by itself."""
+        count = self.expected()[1] + extra
         until = time.monotonic() + timeout_s
         while (booked := await self._count_or_none()) != count:
             for process in self.processes:
