@@ -37,6 +37,7 @@ class Watchdog:
         self.stalled_s, self.look_every_s = stalled_s, look_every_s
         self.verdict: str | None = None
         self._seen: dict[TopicPartition, tuple[int, float]] = {}  # the group's place, and since when it stands there behind the end
+        self._mine: set[TopicPartition] = set()
 
     async def watch(self, mine: Callable[[], set[TopicPartition]], excused: Callable[[], bool]) -> None:
         """Looks until it finds a stall. Raises Stalled.
@@ -60,7 +61,10 @@ class Watchdog:
                 raise Stalled(self.verdict)
 
     def judge(self, places: dict[TopicPartition, int], ends: dict[TopicPartition, int], mine: set[TopicPartition], now_s: float) -> None:
-        """Compares a look with those before it, and sets `verdict`."""
+        """Compares a look with those before it, and sets `verdict`. A partition that became ours has stood still since now."""
+        for partition in mine - self._mine:
+            self._seen.pop(partition, None)
+        self._mine = mine
         for partition, end in ends.items():
             place = places.get(partition, 0)
             before = self._seen.get(partition)

@@ -1,0 +1,82 @@
+"""A stall is seen where there is one and nowhere else; the process says so on /livez and ends."""
+
+import asyncio
+import contextlib
+import time
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from sqlalchemy import text
+
+from consumers.watchdog import STALLED_S, Watchdog
+from ledger.kafka import Kafka
+from tests.consumers.harness import Stage, events
+
+FIRST, SECOND = TopicPartition("usage", 0), TopicPartition("usage", 1)
+BOTH = {FIRST, SECOND}
+
+
+@pytest.fixture
+def watchdog() -> Watchdog:
+    return Watchdog(Kafka("nowhere:9092"), "ledger-usage", "usage")
+
+
+def test_a_partition_of_ours_that_stands_still_behind_its_end_is_a_stall(watchdog: Watchdog) -> None:
+    for now_s in (0.0, STALLED_S - 1):
+        watchdog.judge({FIRST: 5, SECOND: int(now_s)}, {FIRST: 9, SECOND: 100}, BOTH, now_s)
+        assert watchdog.verdict is None
+    watchdog.judge({FIRST: 5, SECOND: 60}, {FIRST: 50, SECOND: 100}, BOTH, STALLED_S)
+    assert watchdog.verdict is not None and watchdog.verdict.startswith("usage/0 stands at 5 for 60 s while its end is at 50")
+
+
+def test_what_moves_or_has_nothing_to_read_is_no_stall(watchdog: Watchdog) -> None:
+    for step in range(10):
+        watchdog.judge({FIRST: step, SECOND: 7}, {FIRST: 99, SECOND: 7}, BOTH, step * (STALLED_S - 1))
+    assert watchdog.verdict is None
+
+
+def test_a_partition_that_becomes_ours_is_ours_to_move_from_then_on(watchdog: Watchdog) -> None:
+    """Whoever had it let it lie: that is not this process's fault, and its own patience begins anew."""
+    places, ends = {FIRST: 5, SECOND: 5}, {FIRST: 9, SECOND: 5}
+    for now_s in (0.0, 10 * STALLED_S):
+        watchdog.judge(places, ends, {SECOND}, now_s)
+    for now_s in (10 * STALLED_S, 11 * STALLED_S - 1):
+        watchdog.judge(places, ends, BOTH, now_s)
+        assert watchdog.verdict is None
+    watchdog.judge(places, ends, BOTH, 11 * STALLED_S)
+    assert watchdog.verdict is not None
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_process_without_partitions_is_stuck_only_where_nothing_moves(watchdog: Watchdog, moves: bool) -> None:
+    """Expelled, or only one too many: it can't know, unless somebody reads."""
+    for step in range(3):
+        watchdog.judge({FIRST: 0, SECOND: step if moves else 0}, {FIRST: 9, SECOND: 9}, set(), step * STALLED_S / 2)
+    assert (watchdog.verdict is None) == moves
+
+
+async def test_a_consumer_that_stands_still_says_so_on_livez_and_ends(stage: Stage) -> None:
+    """Somebody holds an org's lock in a database that answers: nothing is wrong that the consumer could name."""
+    async with stage.database.writer.connect() as connection:
+        await connection.execute(text("SELECT pg_advisory_lock(hashtextextended('org-0', 0))"))
+        await stage.produce(events(1, 200))
+        process = stage.start("usage", STALLED_S="3")
+        process.expects_death = True
+        said = ""
+        async with httpx.AsyncClient() as client:
+            until = time.monotonic() + 30
+            while process.popen.poll() is None and time.monotonic() < until:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (answer := await client.get(f"http://127.0.0.1:{process.port}/livez")).status_code == 503:
+                        said = answer.text
+                await asyncio.sleep(0.05)
+        assert process.popen.poll() == 1, process.log()
+        assert "this consumer is stuck" in said and "this consumer is stuck" in process.log()
+        await connection.rollback()
+        await connection.execute(text("SELECT pg_advisory_unlock_all()"))
+        await connection.commit()
+    stage.start("usage", "relay")
+    await stage.until_booked()
+    await stage.until_published()
+    await stage.check()
