@@ -18,6 +18,8 @@ from .record import Booked, Chunk, Effect, Kept, Shelf, append, decide, find, lo
 from .store import books as projections
 from .store.dialect import Database, lock_orgs, prefer_indexes
 
+FEWEST_AHEAD = 2_000  # commands: fewer are booked sooner in one transaction than in several that overlap
+
 
 class Stale(Exception):
     """A batch was decided on books that were no longer true."""
@@ -54,8 +56,8 @@ class Pipeline:
     ) -> Booked:  # fmt: skip
         """See `record.record`."""
         usage = [command for command in commands if type(command) is RecordUsage]
-        overlaps = self.database.overlaps and not declared_only
-        if overlaps and usage and len(usage) == len(commands) and not orgs:
+        worth = self.database.overlaps and len(usage) >= FEWEST_AHEAD
+        if worth and len(usage) == len(commands) and not orgs and not declared_only:
             async with self._turn:
                 flight = await self._decide(usage, now_us)
                 self._flying.append(flight)

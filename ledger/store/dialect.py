@@ -22,6 +22,7 @@ CHANNEL = "ledger_outbox"
 LISTEN_CHECK_S = 10.0
 MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
+_PREFER = "SELECT set_config(way, 'off', true) FROM unnest(ARRAY['enable_seqscan','enable_bitmapscan','enable_sort','jit']) AS way"
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
 
 
@@ -104,11 +105,12 @@ def is_postgres(connection: AsyncConnection) -> bool:
 
 
 async def lock_orgs(connection: AsyncConnection, orgs: Iterable[str]) -> None:
-    """Until the transaction ends, nobody else books for these orgs."""
+    """Until the transaction ends, nobody else books for these orgs, and indexes are preferred."""
     if is_postgres(connection):
         # Sorted by what is locked, not by name: two names could share a hash.
         locks = "SELECT DISTINCT hashtextextended(org, 0) AS lock FROM unnest(CAST(:orgs AS text[])) AS org ORDER BY lock"
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock(lock) FROM ({locks}) AS locks"), {"orgs": list(orgs)})
+        query = f"SELECT pg_advisory_xact_lock(lock) FROM ({locks}) AS locks UNION ALL SELECT NULL FROM ({_PREFER}) AS ways"
+        await connection.execute(text(query), {"orgs": list(orgs)})
 
 
 async def claim(connection: AsyncConnection, name: str) -> bool:
@@ -241,8 +243,7 @@ async def select_after(
 async def prefer_indexes(connection: AsyncConnection) -> None:
     """Until the transaction ends, look-ups by key use the key's index, whatever the statistics of a young table say."""
     if is_postgres(connection):
-        ways = "'enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit'"
-        await connection.exec_driver_sql(f"SELECT set_config(way, 'off', true) FROM unnest(ARRAY[{ways}]) AS way")
+        await connection.exec_driver_sql(_PREFER)
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

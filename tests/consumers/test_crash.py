@@ -12,10 +12,12 @@ from tests.consumers.harness import Stage, events, sigstopped, staged
 from tests.servers.kafka import own_kafka
 from tests.servers.postgres import own_postgres
 
-# Of a batch: written and not committed, committed and not acknowledged. Of the relay: published and not marked. Of the inbox.
+# Of a batch, alone or overlapping: written and not committed, committed and not acknowledged. Of the relay: published and
+# not marked. Of the inbox.
 STEPS = (
-    "ledger.pipeline.append before", "ledger.pipeline.save after", "consumers.usage.UsageConsumer.commit before",
-    "ledger.store.outbox.drop before", "ledger.store.inbox.accept after",
+    "ledger.record.append before", "ledger.record.save after", "ledger.pipeline.append before", "ledger.pipeline.save after",
+    "consumers.usage.UsageConsumer.commit before", "ledger.store.outbox.drop before",
+    "ledger.store.inbox.accept after",
 )  # fmt: skip
 
 

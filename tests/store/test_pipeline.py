@@ -19,6 +19,13 @@ from ledger.store.dialect import Database, connect
 from ledger.store.replay import verify
 from tests.store.events import NOW_US, usage
 
+
+@pytest.fixture(autouse=True, params=[1, 2_000], ids=["overlapping", "alone"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small batches go either way."""
+    monkeypatch.setattr("ledger.pipeline.FEWEST_AHEAD", request.param)
+
+
 ORGS = ("acme", "globex", "initech")
 
 
