@@ -9,7 +9,9 @@ from faststream.specification import AsyncAPI
 from pydantic import BaseModel, Field
 
 from ledger import __version__
+from ledger.core.caps import Action, Enforce, Kind, Waits
 from ledger.core.keys import State
+from ledger.core.window import Period
 from ledger.kafka import TOPICS, Kafka
 from ledger.wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
@@ -83,12 +85,50 @@ class DeadEvent(CloudEvent):
     data: Dead
 
 
-class BreachEvent(CloudEvent):
-    """A cap was breached or cleared, or a threshold of it reached."""
+class CapTold(BaseModel):
+    """What is said of a cap: all of it where it was breached, its name and why where it was cleared."""
 
-    type: Literal["ledger.cap.threshold.v1", "ledger.cap.breached.v1", "ledger.cap.cleared.v1"]
-    subject: str
-    data: dict[str, Any] = Field(description="org, cap, ordinal, scope, period, start, end, limit_usd, spent_usd, action, entry …")
+    org: str
+    cap: str
+    scope: str
+    enforce: Enforce
+    ordinal: int | None = Field(default=None, description="with org and cap, the breach's identity; none for a threshold")
+    kind: Kind | None = None
+    reason: str | None = Field(default=None, description="why it was cleared")
+    percent: int | None = Field(default=None, description="of the limit, where a threshold was reached; null: the first unpriced call")
+    period: Period | None = None
+    start: datetime | None = None
+    end: datetime | None = Field(default=None, description="of the window; null: it has none")
+    limit_usd: Amount | None = None
+    spent_usd: Amount | None = None
+    over_usd: Amount | None = None
+    entry: int | None = Field(default=None, description="the seq of the entry that crossed it; null: none did")
+    action: Action | None = None
+    unpriced: int | None = Field(default=None, description="calls in the window whose price is not known")
+    waits: Waits | None = Field(default=None, description="what of the action waits for a person")
+
+
+class LeakTold(BaseModel):
+    """A key that still spends though its gateway confirmed that it is stopped."""
+
+    org: str
+    key: str
+    credential: str
+    revision: int
+    entry: int
+    started: datetime
+    confirmed: datetime
+
+
+class BreachEvent(CloudEvent):
+    """A cap was breached or cleared, or a threshold of it reached; a key leaks. `ledger.scope.denied.v1` is for caps on what keys
+    share (a model, a preset), which gateways may refuse by themselves."""
+
+    type: Literal[
+        "ledger.cap.threshold.v1", "ledger.cap.breached.v1", "ledger.cap.cleared.v1", "ledger.key.leaking.v1", "ledger.scope.denied.v1"
+    ]  # fmt: skip
+    subject: str = Field(description="the scope, or the key")
+    data: CapTold | LeakTold
 
 
 class Command(BaseModel):

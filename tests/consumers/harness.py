@@ -115,6 +115,11 @@ class Stage:
                     found[head.org, row["scope"][4:]] = row
         return found
 
+    async def heads(self) -> dict[str, int]:
+        """By org, the seq of its last entry."""
+        async with self.database.snapshot() as connection:
+            return {head.org: head.seq for head in await reports.orgs(connection, limit=1000)}
+
     def expected(self) -> tuple[dict[tuple[str, str], int], int]:
         """By org and key what was produced, each event once; and how many that are."""
         once = {event.value: event for event in self.sent if event.nanos is not None}

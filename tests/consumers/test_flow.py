@@ -1,7 +1,11 @@
 """Usage through Kafka into PostgreSQL and out again as key commands, in one process or several."""
 
-import httpx
+from collections import defaultdict
 
+import httpx
+import msgspec
+
+from tests.consumers.described import check_described
 from tests.consumers.harness import Stage, events
 
 
@@ -21,3 +25,25 @@ async def test_usage_is_booked_once_and_caps_are_published_once(stage: Stage) ->
         metrics = (await client.get("/metrics/")).text
     assert 'ledger_dead_letters_total{reason="malformed"} 6.0' in metrics
     assert process.stop() == 0
+
+
+async def test_what_flows_is_what_the_asyncapi_document_describes(stage: Stage) -> None:
+    """Every topic, every message; of the entries, each org's journal from its first one on, in sequence."""
+    await stage.produce(events(1, 4_000, poison_every=2_000))
+    stage.start("usage", "pulse", "relay", "keys", "entries")
+    await stage.until_booked()
+    await stage.until_published()
+    heads = await stage.heads()
+    entries = await stage.until_read("ledger.entries", sum(heads.values()))
+    seqs: dict[str, list[int]] = defaultdict(list)
+    for entry in entries:
+        seqs[entry["data"]["org"]].append(entry["data"]["seq"])
+    assert seqs == {org: list(range(1, last + 1)) for org, last in heads.items()}
+    sent = [msgspec.json.decode(event.value) for event in stage.sent if event.nanos is not None]
+    keys = {"ledger.key.pause.v1"}
+    assert check_described("usage", sent) == {"llm.usage.v1"}
+    assert check_described("usage.dead", await stage.until_read("usage.dead", 2)) == {"ledger.usage.dead.v1"}
+    assert check_described("ledger.breaches", await stage.read("ledger.breaches")) == {"ledger.cap.threshold.v1", "ledger.cap.breached.v1"}
+    assert check_described("ledger.key-commands", await stage.read("ledger.key-commands")) == keys
+    assert check_described("ledger.key-status", await stage.read("ledger.key-status")) == keys
+    assert check_described("ledger.entries", entries) == {"ledger.entry.v1"}

@@ -22,6 +22,7 @@ from ledger.metrics import Metrics
 from ledger.service import Service, system_clock
 from ledger.store import keys as keyed
 from ledger.store import reports, tokens
+from tests.consumers.described import check_described
 from tests.consumers.harness import Event, Stage
 from tests.gateways.payloads import END_US, attributes, litellm, openrouter, openrouter_span
 from tests.servers import gateway, webhook
@@ -150,3 +151,6 @@ async def test_usage_by_any_door_pauses_its_key_at_its_vendor_until_the_window_e
         assert sorted(state for _, state in api.turned) == sorted(["paused", "active"] * (len(api.turned) // 2)), "each turned once"
     confirmed = {(row["key"], row["state"]) for row in await commands(stage) if row["delivery"] == "confirmed"}
     assert confirmed >= {(key, state) for key in vendors.states() for state in ("paused", "active")}
+    await stage.until_published()
+    assert check_described("ledger.key-status", await stage.read("ledger.key-status")) == {"ledger.key.pause.v1", "ledger.key.resume.v1"}
+    assert "ledger.cap.cleared.v1" in check_described("ledger.breaches", await stage.read("ledger.breaches"))
