@@ -260,7 +260,7 @@ async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
-        await driver.execute(_upsert_sql(table, f"SELECT {_columns(names)} FROM {staged}"))
+        await driver.execute(f"{_upsert_sql(table, f'SELECT {_columns(names)} FROM {staged}')}; TRUNCATE {staged}")
     else:
         marks = [f"${n}" for n in range(1, len(names) + 1)] if is_postgres(connection) else ["?"] * len(names)
         await driver.executemany(_upsert_sql(table, f"VALUES ({','.join(marks)})"), rows)
@@ -275,7 +275,7 @@ async def update_rows(connection: AsyncConnection, table: Table, names: Sequence
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
         news = ",".join(f'"{name}"=s."{name}"' for name in names[1:])
-        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}")
+        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}; TRUNCATE {staged}")
     else:
         postgres = is_postgres(connection)
         news = ",".join(f'"{name}"={f"${n}" if postgres else f"?{n}"}' for n, name in enumerate(names[1:], 2))
@@ -283,7 +283,7 @@ async def update_rows(connection: AsyncConnection, table: Table, names: Sequence
 
 
 async def _stage(driver: Any, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
-    """Copies rows to a temporary table, empty again when the transaction ends; its name."""
+    """Copies rows to an empty temporary table; its name. Whoever reads it empties it: the transaction may need it again."""
     staged = f"staged_{table.name}_{len(names)}"
     await driver.execute(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {staged} ON COMMIT DELETE ROWS AS SELECT {_columns(names)} FROM {table.name} WITH NO DATA"

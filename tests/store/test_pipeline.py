@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import event
 
 from ledger.core.caps import Action, Rule
-from ledger.core.commands import RecordUsage, SetCap, Status
+from ledger.core.commands import RecordUsage, SetCap, SetWorkspace, Status
 from ledger.core.entries import CapBreached
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.pipeline import Pipeline
 from ledger.record import Shelf, record
 from ledger.store import reports
-from ledger.store.dialect import Database, connect
+from ledger.store.dialect import FEWEST_STAGED, Database, connect
 from ledger.store.replay import verify
 from tests.store.events import NOW_US, usage
 
@@ -106,6 +106,20 @@ async def test_kept_books_catch_up_with_what_another_process_booked(database: Da
     assert loaded is not None and loaded[1] is not mine[1]
     async with database.snapshot() as connection:
         assert await verify(connection, loaded[0], "acme", lambda _: None) is None
+
+
+async def test_rounds_of_many_orgs_in_one_transaction_are_all_saved(database: Database) -> None:
+    """J1: heads and rows of the last round stand, though each round writes the same tables."""
+    orgs = [f"org-{n}" for n in range(FEWEST_STAGED + 50)]
+    orders = [order for org in orgs for order in (SetWorkspace(org=org, by="will", workspace="w"), cap(org, 20), usage("a", 21, "k0", org))]
+    await record(database, Shelf(), [*orders, *(cap(org, 30) for org in orgs), *(usage("b", 1, "k0", org) for org in orgs)], NOW_US)
+    booked = await record(database, Shelf(), [usage("c", 9, "k0", org) for org in orgs], NOW_US)
+    assert sum(type(entry) is CapBreached for entries in booked.entries.values() for entry in entries) == len(orgs)
+    async with database.snapshot() as connection:
+        for org in orgs[:: len(orgs) - 1]:
+            head = await reports.head(connection, org)
+            assert head is not None
+            assert await verify(connection, head.org_id, org, lambda _: None) is None
 
 
 async def test_a_write_that_fails_is_told_to_its_caller_and_hurts_nobody_else(database: Database) -> None:
