@@ -20,7 +20,7 @@ from ledger.kafka import Kafka, publish
 from ledger.service import MOST_AHEAD, Service
 from ledger.store.away import is_away
 from ledger.wire.messages import USAGE_DEAD
-from ledger.wire.records import dead_letter, encode_dead_letter, read_record
+from ledger.wire.records import dead_letter, encode_dead_letter, read_record, record_trace
 
 Record = ConsumerRecord[bytes | None, bytes | None]
 
@@ -126,7 +126,8 @@ class UsageConsumer(ConsumerRebalanceListener):
 
     async def _book(self, batch: Batch, good: list[tuple[Record, RecordUsage]], bad: list[tuple[Record, Rejected]]) -> None:
         try:
-            results = await self._record([event for _, event in good])
+            trace = record_trace(good[0][0]) if good else None  # of one record a batch: an exemplar is an example
+            results = await self._record([event for _, event in good], trace)
             bad += [
                 (record, Rejected(detail=result.detail or "", reason=result.reason))
                 for (record, _), result in zip(good, results, strict=True)
@@ -147,12 +148,12 @@ class UsageConsumer(ConsumerRebalanceListener):
         if not self._order:
             self._empty.set()
 
-    async def _record(self, commands: list[RecordUsage]) -> list[Result]:
+    async def _record(self, commands: list[RecordUsage], trace: str | None) -> list[Result]:
         """Records, again and again while the database is away. Raises what else goes wrong, after a few tries."""
         wait_s, tries = FIRST_WAIT_S, 0
         while True:
             try:
-                results = await self.service.record(commands)
+                results = await self.service.record(commands, trace)
             except Exception as error:
                 away = is_away(error)
                 tries += not away

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .core.commands import Command, RecordUsage, Result, Status
 from .core.rates import Card
-from .metrics import Metrics
+from .metrics import Metrics, exemplar
 from .pipeline import Pipeline
 from .record import Booked, Shelf, record
 from .store import rates
@@ -18,7 +18,7 @@ from .wire.events import HandOver
 
 Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
-_Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]]]
+_Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]], str | None]
 MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
 MOST_AHEAD = 2  # batches under way: one written, one decided, one waiting its turn
 
@@ -51,23 +51,26 @@ class Service:
         self._drain: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def receive(self, usage: Sequence[RecordUsage]) -> list[Result]:
+    async def receive(self, usage: Sequence[RecordUsage], trace: str | None = None) -> list[Result]:
         """Takes usage from a door: booked when it returns, or with Kafka on every replica of its topic, to be booked (T4).
 
         So a database that is away holds up no sender. Raises NotTaken, or what the database raises.
         """
         if self.hand_over is None:
-            return await self.record(usage)
+            return await self.record(usage, trace)
         if usage:
             await self.hand_over(usage)
         return [Result(Status.ACCEPTED)] * len(usage)
 
-    async def record(self, commands: Sequence[Command]) -> list[Result]:
-        """Books commands; a result per command, durable when it returns. Raises what the database raises."""
+    async def record(self, commands: Sequence[Command], trace: str | None = None) -> list[Result]:
+        """Books commands; a result per command, durable when it returns. Raises what the database raises.
+
+        `trace`: the `traceparent` they came in with, if any: an exemplar of the time that their batch takes.
+        """
         if not commands:
             return []
         answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((commands, answer))
+        self._waiting.append((commands, answer, trace))
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._book_waiting())
         return await answer
@@ -105,26 +108,30 @@ class Service:
 
     async def _book(self, together: list[_Waiting]) -> None:
         try:
-            booked = await self._record([command for commands, _ in together for command in commands])
+            trace = next((trace for _, _, trace in together if trace is not None), None)
+            booked = await self._record([command for commands, _, _ in together for command in commands], trace=trace)
         except Exception as error:
-            for _, answer in together:
+            for _, answer, _ in together:
                 if not answer.done():
                     answer.set_exception(error)
             return
         finally:
             self._ahead.release()
         at = 0
-        for commands, answer in together:
+        for commands, answer, _ in together:
             if not answer.done():  # its caller may have gone away; what it sent is booked all the same
                 answer.set_result(booked.results[at : at + len(commands)])
             at += len(commands)
         self._tell(booked)
 
-    async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = ()) -> Booked:
+    async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = (), trace: str | None = None) -> Booked:
         if commands:
             (await self.card()).apply(commands)
-        with self.metrics.batch_seconds.time():
+        began = time.perf_counter()
+        try:
             return await self._pipeline.book(commands, self.clock(), orgs=orgs, declared_only=self.declared_only)
+        finally:
+            self.metrics.batch_seconds.observe(time.perf_counter() - began, exemplar(trace))
 
     def _tell(self, booked: Booked) -> None:
         self.metrics.count(booked)

@@ -15,7 +15,7 @@ from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
 from ..metrics import exemplar
 from ..service import Service
 from ..store.tokens import Token
-from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, whole_event
+from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, trace_of, whole_event
 from .auth import Caller, allow
 from .bounds import body_of
 from .problems import RESPONSES, Problem
@@ -117,11 +117,12 @@ async def post_usage(request: Request, caller: Caller) -> Response:
             commands.append(event)
             places.append(place)
     service: Service = request.app.state.service
-    results = await service.receive(commands)
+    trace = request.headers.get("traceparent") or request.headers.get("ce-traceparent") or next(map(trace_of, events), None)
+    results = await service.receive(commands, trace)
     for place, result in zip(places, results, strict=True):
         if result.status is not Status.RECORDED:
             _tell(answers[place], result)
-    service.metrics.request_seconds.observe(time.perf_counter() - began, exemplar(request.headers.get("traceparent")))
+    service.metrics.request_seconds.observe(time.perf_counter() - began, exemplar(trace))
     accepted = any(result.status is Status.ACCEPTED for result in results)
     return Response(_encode({"results": answers}), 202 if accepted else 200, media_type="application/json")
 

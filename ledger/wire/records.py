@@ -12,11 +12,12 @@ import msgspec
 
 from ..core.commands import RecordUsage, Rejected
 from .times import moment_text
-from .usage import join_binary, parse_usage
+from .usage import join_binary, parse_usage, trace_of
 
 MOST_RECORD_BYTES = 1024 * 1024
 STRUCTURED = "application/cloudevents+json"
 _DATA = ("application/json", "text/json", "")
+_TRACES = ("ce_traceparent", "ce-traceparent", "traceparent")
 
 Headers = Sequence[tuple[str, bytes]]  # names as `rawrecords` gives them: what is not UTF-8 is escaped by surrogates
 
@@ -74,6 +75,12 @@ def _with_headers(value: bytes, headers: Headers) -> RecordUsage | Rejected:
 
 def _ours(name: str) -> bool:
     return name.lower() == "content-type" or name.lower().startswith(("ce_", "ce-"))
+
+
+def record_trace(record: Lying) -> str | None:
+    """The `traceparent` that a record carries: in its event, or in its headers as a binary event or a tracing client has it."""
+    found = next((text for name, text in record.headers if name.lower() in _TRACES and text), None)
+    return trace_of(record.value or b"") if found is None else found.decode(errors="replace")
 
 
 def dead_letter(record: Lying, reason: str, detail: str) -> DeadLetter:

@@ -4,9 +4,39 @@ from collections import defaultdict
 
 import httpx
 import msgspec
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.consumers.described import check_described
 from tests.consumers.harness import Stage, events
+from tests.consumers.test_bad_records import event, send
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+async def exemplars(port: int) -> list[tuple[str, str]]:
+    """The exemplars of a scrape: (metric, trace)."""
+    async with httpx.AsyncClient(headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as client:
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics/")).text
+    found = [(family.name, s.exemplar) for family in text_string_to_metric_families(text) for s in family.samples]
+    return [(name, exemplar.labels["trace_id"]) for name, exemplar in found if exemplar is not None]
+
+
+async def test_the_trace_of_a_record_is_an_exemplar_of_the_time_of_its_batch(stage: Stage) -> None:
+    process = stage.start("usage")
+    await process.until_ready()
+    attributes = (b"1.0", b"llm.usage.v1", b"test", b"binary", b"2026-11-25T09:00:00Z", TRACEPARENT.replace("4bf9", "0000").encode())
+    names = ("ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "ce_traceparent")
+    binary = [("content-type", b"application/json"), *zip(names, attributes, strict=True)]
+    records = [(event("plain"), ()), (event("structured", traceparent=TRACEPARENT), ()), (b'{"org":"org-0","key":"key-0"}', binary)]
+    seen: list[list[tuple[str, str]]] = []
+    for booked, (value, headers) in enumerate(records, 1):
+        await send(stage, [(b"org-0", value, headers)])
+        await stage.until_booked(extra=booked)
+        seen.append(await exemplars(process.port))
+    assert seen[0] == []
+    assert seen[1] == [("ledger_batch_seconds", TRACE)]
+    assert ("ledger_batch_seconds", TRACE.replace("4bf9", "0000")) in seen[2]
 
 
 async def test_usage_is_booked_once_and_caps_are_published_once(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from ledger.core.books import Books
 from ledger.core.commands import RecordUsage, Rejected
 from ledger.core.execute import execute
 from ledger.core.needs import needs
-from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events
+from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events, trace_of
 
 from .events import NOW_US, PROMPT, TEXT_FIELDS, bad, event, good, raw
 
@@ -231,3 +231,10 @@ def test_a_good_event_spoiled_anyhow_gives_an_answer_that_can_be_carried_out(dat
         books = Books(answer.usage.org)
         needs(books, [answer], NOW_US, {})
         execute(books, [answer], NOW_US, Found())
+
+
+def test_the_trace_of_an_event_is_its_own_attribute_and_nothing_inside_its_data() -> None:
+    assert trace_of(json.dumps(event() | {"traceparent": "00-a-b-01"}).encode()) == "00-a-b-01"
+    for other in (event(), event() | {"data": {"traceparent": "x"}}, event() | {"traceparent": 7}, ["traceparent"]):
+        assert trace_of(json.dumps(other).encode()) is None
+    assert trace_of(b'{"traceparent"') is None and trace_of(b"[" * 100_000 + b'"traceparent"') is None
