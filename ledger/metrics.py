@@ -191,6 +191,9 @@ class BooksGauges(Collector):
                 age_s = now.card_age_us / SECOND_US
                 yield _gauge("ledger_rate_card_age_seconds", "Time since a price list was last taken in (seconds).", age_s)
             yield _gauge("ledger_silent_connections", "Connections silent for longer than they ever are (count).", now.silent)
+            yield _by("ledger_connection_silence_seconds",
+                      "Time since a connection was last heard, of those silent for longer than they ever are (seconds).",
+                      ("org", "connection"), {at: self._age_s(since_us) for at, since_us in now.silences.items()})  # fmt: skip
             yield from self._windows(now)
         if slow is not None:
             yield _by("ledger_keys", "Keys by state (count).", ("state",), slow.keys)

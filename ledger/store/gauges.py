@@ -19,6 +19,7 @@ from .rates import age_us
 
 DAY_US = 24 * HOUR_US
 MOST_ORGS = 100
+MOST_SILENT = 32
 OTHER = "other"
 
 
@@ -40,7 +41,8 @@ class Now(NamedTuple):
       breaches: open ones by (action, enforce). commands: by delivery state. parked: by reason.
       windows: the orgs that spent most this month, by name, and every period a cap of theirs is for; the rest as `other`.
       leaking: keys that spend though their pause was confirmed (K6).
-      card_age_us: how long ago a price list was last taken in. silent: connections that fell silent against their own rhythm.
+      card_age_us: how long ago a price list was last taken in. silent: how many connections fell silent against their own rhythm.
+      silences: (org, connection) → since when, of those that are silent the longest.
       latest: (org, time of its latest usage) of the same orgs.
     """
 
@@ -55,6 +57,7 @@ class Now(NamedTuple):
     leaking: int
     card_age_us: int | None
     silent: int
+    silences: dict[tuple[str, str], int]
     windows: list[OrgWindow]
     latest: list[tuple[str, int]]
 
@@ -75,6 +78,7 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
     first = select(t.outbox.c.org_id, func.min(t.outbox.c.seq).label("seq")).group_by(t.outbox.c.org_id).subquery()
     place = and_(t.journal.c.org_id == first.c.org_id, t.journal.c.seq == first.c.seq)
     windows, latest = await _windows(connection, now_us)
+    silences = await silent(connection, now_us)
     return Now(
         orgs=orgs,
         entries=int(entries or 0),
@@ -86,7 +90,8 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         parked=await _counts(connection, p.reason),
         leaking=int(await connection.scalar(select(func.count()).select_from(t.keys).where(t.keys.c.leaking)) or 0),
         card_age_us=await age_us(connection, now_us),
-        silent=len(await silent(connection, now_us)),
+        silent=len(silences),
+        silences=dict(sorted(silences.items(), key=lambda item: (item[1], item[0]))[:MOST_SILENT]),
         windows=windows,
         latest=latest,
     )

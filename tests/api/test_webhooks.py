@@ -18,8 +18,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from prometheus_client import generate_latest
 from standardwebhooks.webhooks import Webhook
 
+from ledger import gauges
 from ledger.api.app import build_app
 from ledger.core.commands import SetConnection
 from ledger.core.connections import Connection, Direction, Gateway
@@ -29,6 +31,7 @@ from ledger.service import Service
 from ledger.store import heard, reports, tokens
 from ledger.store import tables as t
 from ledger.store.dialect import Database, connect
+from ledger.store.gauges import read_now
 from tests.gateways.payloads import END_US, GENERATION, PROMPT, attributes, litellm, openrouter, openrouter_span
 from tests.wire.events import raw
 
@@ -130,6 +133,26 @@ async def test_a_connection_that_was_heard_every_hour_and_is_not_any_more_is_sil
     service.clock = lambda: NOW_US + 5 * hour_us
     shown = (await client.get("/v1/orgs/acme/connections/or", headers=bearer(READS))).json()
     assert shown["silent_since"] == "2026-07-05T04:00:00Z"
+    async with gauges.showing_gauges(service):
+        text = generate_latest(service.metrics.registry).decode()
+    assert 'ledger_connection_silence_seconds{connection="or",org="acme"}' in text and "ledger_silent_connections 1.0" in text
+
+
+async def test_of_very_many_silent_connections_the_32_silent_the_longest_are_named(service: Service) -> None:
+    hour_us = 3_600_000_000
+    names = [f"or-{n:02}" for n in range(40)]
+    accounts = [Connection(connection_id=name, gateway=Gateway.OPENROUTER) for name in names]
+    await service.record([SetConnection(org="acme", by="will", connection=account) for account in accounts])
+    async with service.database.writer.begin() as connection:
+        head = await reports.head(connection, "acme")
+        assert head is not None
+        for at, name in enumerate(names):
+            for n in range(100, 60, -1):
+                await heard.note(connection, {(head.org_id, name): NOW_US - (n + at) * hour_us})
+    async with service.database.snapshot() as connection:
+        now = await read_now(connection, NOW_US)
+    assert now.silent == 40
+    assert sorted(now.silences) == [("acme", name) for name in names[-32:]]
 
 
 @pytest.mark.parametrize("headers", [bearer("s3cret-of-the-webhook"), {"X-Webhook-Secret": "s3cret-of-the-webhook"}, bearer()])
