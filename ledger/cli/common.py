@@ -61,6 +61,8 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         return uvloop.run(_awaited(work))
     except Wrong as error:
         tell("error", "red", str(error))
+    except BrokenPipeError:  # who reads our output has enough of it: the command ends without a word
+        raise
     except (DBAPIError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         tell("error", "red", f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")

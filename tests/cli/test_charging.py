@@ -3,10 +3,16 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Ledger, book
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -74,5 +80,36 @@ def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger
     assert row["spent_usd"] == "2.20"
     (charge,) = csv.DictReader(io.StringIO(over("report", "--format", "focus").stdout))
     assert charge["BilledCost"] == "2.20"
-    for words, field in ((("--by", "colour"), "--by"), (("--zone", "Mars/Olympus"), "--zone"), (("--grain", "fortnight"), "--grain")):
-        assert field in over("report", *words, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("--by", "colour"), "--by"), (("--zone", "Mars/Olympus"), "--zone"), (("--grain", "fortnight"), "--grain"),
+        (("--from", "2026-04-01", "--to", "2026-03-01"), "--to"), (("--from", "1980-01-01", "--to", "2080-01-01"), "--to"),
+        (("--from", "1926-01-01"), "--from"), (("--from", "2026-02-30"), "--from"), (("--where", "crawler"), "--where"),
+    ],
+)  # fmt: skip
+def test_a_report_that_makes_no_sense_is_refused_by_its_option(over: Ledger, words: tuple[str, ...], option: str) -> None:
+    refused = over("report", *words, code=1)
+    assert refused.stderr.startswith(f"error {option}: ") and not refused.stdout
+    assert "xls" in over("report", "--format", "xls", code=2).stderr
+
+
+def test_a_correction_and_an_entry_of_another_org_are_not_adjusted(over: Ledger) -> None:
+    entry = int(crossing(over))
+    over("adjust", str(entry), "--cost", "0.10", "--reason", "billed twice")
+    last = max(row["seq"] for row in json.loads(over("explain", "--where", "charge:correction", "--format", "json").stdout)["newest"])
+    assert "itself a correction" in over("adjust", str(last), "--amount", "-0.01", "--reason", "so", code=1).stderr
+    assert "no usage entry" in over("adjust", str(last + 1_000), "--cost", "0", "--reason", "so", code=1).stderr
+    over("apply", over.file("org: {id: globex}\n"), "--yes")
+    assert "no usage entry" in over("adjust", str(entry), "--cost", "0", "--reason", "so", "--org", "globex", code=1).stderr
+
+
+def test_a_reader_that_goes_away_ends_a_report_without_a_word(over: Ledger) -> None:
+    names = {name: value for name, value in (os.environ | over.environment).items() if value is not None}
+    command = [sys.executable, "-m", "ledger", "report", "--format", "csv"]
+    report = subprocess.Popen(command, env=names, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert report.stdout is not None and report.stderr is not None
+    report.stdout.close()
+    assert (report.stderr.read(), report.wait(30)) == (b"", 1)
