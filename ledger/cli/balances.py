@@ -38,7 +38,7 @@ def balances(
     at: Annotated[str | None, typer.Option(help="A moment in the windows, RFC 3339; now if left out.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Count only what was recorded by this moment.")] = None,
     until: Annotated[str | None, typer.Option(help="Count only calls that ended before this moment.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="A table that is kept up to date until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="A table that is kept up to date until Ctrl-C, nearest its cap first.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show what was spent in the windows that contain a moment, and what every cap above leaves.
@@ -74,10 +74,15 @@ async def _watch(database: Database, org: str | None, scopes: list[str], periods
         try:
             while True:
                 head, rows = await _read(database, org, scopes, periods, [None] * 3)
-                live.update(_tables(head, rows), refresh=True)
+                live.update(_tables(head, sorted(rows, key=_nearness)), refresh=True)
                 await asyncio.sleep(EVERY_S)
         except asyncio.CancelledError:  # Ctrl-C
             return
+
+
+def _nearness(row: dict[str, Any]) -> int:
+    """Sorts what is nearest its cap to the top: a screen ends before all the keys do."""
+    return -max((cap["percent"] or 0 for cap in row["above"] if cap["tightest"]), default=0)
 
 
 async def _read(
@@ -125,7 +130,8 @@ def _with_tightest(row: dict[str, Any]) -> dict[str, Any]:
     cap = next((cap for cap in row["above"] if cap["tightest"]), None)
     named = {"tightest": "no cap" if not row["above"] else ""}
     if cap is not None:
-        named = {"tightest": f"{cap['cap']} ({cap['period']})", "left_usd": f"{cap['left_usd']} of {cap['limit_usd']}", "end": cap["end"]}
+        name = f"{cap['cap'].removesuffix(row['scope'])}…" if cap["cap"].endswith(f"/{row['scope']}") else cap["cap"]  # a guardrail's
+        named = {"tightest": f"{name} ({cap['period']})", "left_usd": f"{cap['left_usd']} of {cap['limit_usd']}", "end": cap["end"]}
     return row | named | _beside(row | {"percent": cap and cap["percent"]})
 
 
