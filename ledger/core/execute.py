@@ -18,7 +18,7 @@ from .commands import Command, Reason, RecordUsage, Reject, Result, Status
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
 from .summing import ScopeSlot, by_scope, fold_usage, summed
-from .window import HOUR_US, Calendar, Period, window_at
+from .window import HOUR_US, Calendar, Period, window_at, windows_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
@@ -226,7 +226,7 @@ def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
 def _moves(batch: Batch, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum]) -> bool:
     """Whether a run of usage would move any cap of the scopes it counts for."""
     books, now_us = batch.books, batch.now_us
-    windows = {period: window_at(period, now_us, books.zone) for period in Period}
+    windows = windows_at(now_us, books.zone)
     homes = {f"key:{entry.key}": entry.workspace for entry in run if entry.key not in books.keys}
     deltas: dict[tuple[str, Period], Sum] = {}
     caps: dict[str, tuple[Cap, ...]] = {}

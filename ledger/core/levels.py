@@ -11,8 +11,9 @@ from . import entries as e
 from .books import ORG, Books, Said
 from .caps import Action, Breach, Cap, Enforce, Kind, Resume, Sum, Waits, counted, level, thresholds_reached
 from .keys import Key, State, may_become, wanted
-from .window import MINUTE_US, Window, window_at
+from .window import MINUTE_US, Window, windows_at
 
+KINDS = tuple(Kind)
 Emit = Callable[..., Any]
 
 
@@ -33,7 +34,7 @@ def settle(books: Books, now_us: int, scopes: Iterable[str], emit: Emit, entry: 
 
 def window_of(books: Books, cap: Cap, now_us: int) -> Window:
     """The cap's window that contains now."""
-    return window_at(cap.rule.period, now_us, books.zone)
+    return windows_at(now_us, books.zone)[cap.rule.period]
 
 
 def enforced(books: Books, cap: Cap) -> Enforce:
@@ -47,7 +48,7 @@ def action_of(cap: Cap, kind: Kind) -> Action:
 
 
 def _clear(books: Books, cap: Cap, now_us: int, emit: Emit, turned: dict[str, None]) -> None:
-    for kind in Kind:
+    for kind in KINDS:
         breach = books.breaches.get((cap.cap_id, kind))
         if breach is None:
             continue
@@ -118,7 +119,7 @@ def _open(books: Books, cap: Cap, now_us: int, entry: int | None, emit: Emit, tu
     }  # fmt: skip
     for percent in unspoken(books, cap, window, thresholds_reached(cap.rule, used), used.unpriced):
         emit(e.ThresholdReached, percent=percent, **about)
-    for kind in Kind:
+    for kind in KINDS:
         if (cap.cap_id, kind) not in books.breaches and level(cap.rule, kind, used):
             ordinal = books.ordinals.get(cap.cap_id, 0) + 1
             action = action_of(cap, kind)
@@ -152,7 +153,7 @@ def reasons(books: Books, key: Key) -> tuple[str, ...]:
 
 
 def _stops(books: Books, cap: Cap, key: Key) -> Iterable[str]:
-    pausing = [kind for kind in Kind if action_of(cap, kind) is not Action.ALERT]
+    pausing = [kind for kind in KINDS if action_of(cap, kind) is not Action.ALERT]
     breaches = (books.breaches.get((cap.cap_id, kind)) for kind in pausing)
     if any(breach is not None and breach.acts for breach in breaches):
         yield f"cap:{cap.cap_id}"
@@ -202,7 +203,7 @@ def would_move(books: Books, cap: Cap, window: Window, delta: Sum) -> bool:
     """
     used = books.used(cap.scope, window.period, window.start)
     after = Sum(spent=used.spent + delta.spent, byok=used.byok + delta.byok, unpriced=used.unpriced + delta.unpriced)
-    for kind in Kind:
+    for kind in KINDS:
         if (cap.cap_id, kind) not in books.breaches and level(cap.rule, kind, after):
             return True
     return bool(unspoken(books, cap, window, thresholds_reached(cap.rule, after), after.unpriced))

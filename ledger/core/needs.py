@@ -10,7 +10,7 @@ from .books import ORG, Books, SumKey
 from .execute import AHEAD_US, came_due
 from .keys import UNASSIGNED
 from .levels import all_scopes
-from .window import Calendar, Period, day_at, first_day, is_zone, window_at
+from .window import Calendar, Period, day_at, first_day, is_zone, window_at, windows_at
 
 
 class Needs(msgspec.Struct):
@@ -98,11 +98,11 @@ def _windows(
 
     `homes`: the workspaces in which scopes that are keys nobody knows yet will be registered.
     """
-    starts = {period: window_at(period, now_us, zone or books.zone).start for period in Period}
+    windows = windows_at(now_us, zone or books.zone)
     for scope in scopes:
         for period in {*_periods(books, scope, homes[scope] if homes else None), *more}:
             for part in books.parts(scope):
-                found.sums.add(SumKey(part, period, starts[period]))
+                found.sums.add(SumKey(part, period, windows[period].start))
 
 
 def _parts(books: Books, scopes: Iterable[str]) -> list[str]:

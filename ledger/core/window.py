@@ -4,9 +4,11 @@ A day is a number: days since 1970-01-01 in the org's own calendar. Nothing rese
 contains now is simply another one. Windows of one zone tile: every instant lies in exactly one of each period.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,6 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 3600 * SECOND_US
+_QUARTER_US = HOUR_US // 4
 _ORDINAL_1970 = date(1970, 1, 1).toordinal()
 _FIRST_DAY, _LAST_DAY = date.min.toordinal() - _ORDINAL_1970, date.max.toordinal() - _ORDINAL_1970
 FOREVER_US = (_LAST_DAY + 1) * 24 * HOUR_US
@@ -115,6 +118,17 @@ def day_start_us(day: int, zone: str) -> int:
 
 def day_at(us: int, zone: str) -> int:
     """The number of the local day that contains an instant."""
+    first, last = _days_of_quarter(us // _QUARTER_US, zone)
+    return first if first == last else _day_at(us, zone)
+
+
+@lru_cache(maxsize=65536)
+def _days_of_quarter(quarter: int, zone: str) -> tuple[int, int]:
+    """The days of the first and the last instant of a quarter of an hour; nearly always the same."""
+    return _day_at(quarter * _QUARTER_US, zone), _day_at((quarter + 1) * _QUARTER_US - 1, zone)
+
+
+def _day_at(us: int, zone: str) -> int:
     day = day_number(_local(us, zone).date())
     # Clocks set back over midnight show yesterday's date again: by then the new day has begun.
     while day < _LAST_DAY and us >= day_start_us(day + 1, zone):
@@ -173,6 +187,12 @@ def window_at(period: Period, us: int, zone: str) -> Window:
     if period is Period.HOUR:
         return _hour_at(us, zone)
     return _window_of_day(period, 0 if period is Period.LIFETIME else day_at(us, zone), zone)
+
+
+@lru_cache(maxsize=256)
+def windows_at(us: int, zone: str) -> Mapping[Period, Window]:
+    """The windows of all periods that contain an instant: many orgs share the instant, and few zones."""
+    return MappingProxyType({period: window_at(period, us, zone) for period in Period})
 
 
 class Calendar:

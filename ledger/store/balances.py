@@ -1,6 +1,6 @@
 """Owns balances: what scopes used in a window, every cap above them with what it leaves, and how a balance stood before (J7)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, union_all
@@ -11,7 +11,7 @@ from ..core.caps import Cap, Sum, counted
 from ..core.levels import enforced
 from ..core.money import usd_text
 from ..core.questions import SUMS, Dimension, Kind
-from ..core.window import Period, Window, window_at
+from ..core.window import Period, Window, window_at, windows_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import lines, reports
@@ -27,7 +27,7 @@ async def standing(
     `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
     """
     books = await books_about(connection, head, [], scopes, figures_only=True)
-    windows = {period: window_at(period, at_us, head.zone) for period in Period}
+    windows = windows_at(at_us, head.zone)
     wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
     caps = {scope: _caps_above(books, scope) for scope in scopes}
     for cap in {cap.cap_id: cap for above in caps.values() for cap in above}.values():
@@ -58,7 +58,7 @@ def left(cap: Cap, used: Sum) -> int:
     return max(0, cap.rule.limit - counted(cap.rule, used))
 
 
-def above_json(books: Books, caps: Sequence[Cap], windows: dict[Period, Window], now_us: int) -> list[Json]:
+def above_json(books: Books, caps: Sequence[Cap], windows: Mapping[Period, Window], now_us: int) -> list[Json]:
     """Caps with what they leave; all must hold (C2), so the one that leaves least is the tightest, the first of equals."""
     used = {cap.cap_id: books.used(cap.scope, cap.rule.period, windows[cap.rule.period].start) for cap in caps}
     tightest = min(caps, key=lambda cap: left(cap, used[cap.cap_id]), default=None)
