@@ -219,7 +219,9 @@ def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
         batch.emit(e.WorkspaceOpened, workspace=entry.workspace, by=None)
         batch.settle(f"workspace:{entry.workspace}")
     batch.emit(e.KeyRegistered, key=entry.key, workspace=entry.workspace, by=None)
-    batch.settle(f"key:{entry.key}", keys=(entry.key,))
+    scope = f"key:{entry.key}"
+    if books.breaches or any(not cap.rule.limit for cap in books.caps_on(scope)):  # else nothing stands against a key without usage
+        batch.settle(scope, keys=(entry.key,))
     return books.seq
 
 
