@@ -93,15 +93,15 @@ class Watch:
         for breach in reversed(breaches):
             at = f"{breach['cap']} #{breach['ordinal']}"
             over = f"${breach['spent_usd']} of ${breach['limit_usd']}, {breach['opened_at'][11:19]}"
-            self._say(f"breach  {at}: {over}; the key is wanted paused")
+            self._say(f"breach  {at}: {over}; wanted paused")
             if breach["closed_at"]:
                 self._say(f"clear   {at}: {breach['reason'].replace('_', ' ')}, {breach['closed_at'][11:19]}")
         if stage.story.pause_ms is not None:
-            self._say(f"pause   the gateway had {RUNAWAY} paused {stage.story.pause_ms:.0f} ms after the call that crossed (real time)")
+            self._say(f"pause   the gateway paused {RUNAWAY} {stage.story.pause_ms:.0f} ms of real time after the crossing")
         if stage.gateway.refused[RUNAWAY]:
             self._say(f"refuse  the gateway refuses {RUNAWAY}; 47 other keys go on", once="refuse")
         if stage.clock() >= stage.clock.midnight_us:
-            self._say(f"night   midnight has passed ({now[:5]}): a new window is simply the one that contains now", once="night")
+            self._say(f"night   it is {now[:5]}: a new window is simply the one that contains now", once="night")
             if key["confirmed"] == "active" and key["revision"] >= 2:
                 self._say(f"resume  {RUNAWAY} is back: the gateway confirmed revision {key['revision']}", once="resume")
 
@@ -114,8 +114,10 @@ class Watch:
 
     def _screen(self, stage: Stage, day: list[dict[str, Any]], whole: dict[str, Any], key: dict[str, Any]) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        for name, justify in (("key", "left"), ("spent today", "right"), ("calls", "right"), ("of its cap", "left"), ("refused", "right")):
-            table.add_column(name, justify=justify, min_width=12)  # type: ignore[arg-type]
+        for name, justify, width in (
+            ("key", "left", 16), ("spent today", "right", 13), ("calls", "right", 6), ("of its cap", "left", 25), ("refused", "right", 7),
+        ):  # fmt: skip  # 75 across
+            table.add_column(name, justify=justify, min_width=width)  # type: ignore[arg-type]
         keys = sorted((row for row in day if row["scope"].startswith("key:")), key=lambda row: float(row["spent_usd"]), reverse=True)
         for row in keys[:SHOWN]:
             name = row["scope"][4:]
@@ -134,8 +136,8 @@ class Watch:
         accepted, refused = stage.gateway.accepted.total(), stage.gateway.refused.total()
         spent = f"${whole['spent_usd']} in {whole['requests']} calls"
         head = Text.assemble(
-            (f" {ORG} ", "reverse"), f"  {_wall(stage.clock())} UTC on a fast clock   {spent}   ",
-            (f"{accepted} accepted, {refused} refused", "dim"),
+            (f" {ORG} ", "reverse"), f"  {_wall(stage.clock())} UTC, fast  {spent}  ",
+            (f"{accepted} passed, {refused} refused", "dim"),
         )  # fmt: skip
         return Group(head, Text(""), table, Text(""), *(Text("  " + line) for line in self.said[-8:]))
 
