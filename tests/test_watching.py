@@ -1,4 +1,4 @@
-"""docs/watching.md held against what it describes: every metric with its unit and labels, every dashboard, alert and command."""
+"""docs/watching.md held against what it describes: every metric with its unit and labels, every dashboard, alert, command and picture."""
 
 import json
 import re
@@ -74,3 +74,10 @@ def test_every_command_that_the_page_or_an_alert_names_is_there_with_its_options
                 command = inner[word]
             else:
                 assert not inner, words
+
+
+def test_every_picture_that_a_page_shows_is_there_and_small() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pictures = {page.parent / path for page in pages for path in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())}
+    assert pictures == set((ROOT / "docs/pictures").iterdir())
+    assert all(picture.stat().st_size <= 150_000 for picture in pictures)
