@@ -38,6 +38,12 @@ def test_a_breach_is_explained_in_a_few_lines(over: Ledger) -> None:
     assert "spend corrected" in over("explain", "daily/key:crawler/1").stdout.splitlines()[0]
 
 
+def test_a_table_names_a_guardrails_cap_by_the_guardrail_since_the_scope_stands_beside_it(over: Ledger) -> None:
+    table = over("balances", "key:crawler", "workspace:research").stdout
+    assert "daily/…" in table and "org-month" in table
+    assert json.loads(over("balances", "key:crawler", "--format", "json").stdout)[0]["caps"][0]["cap"] == "daily/key:crawler"
+
+
 def test_an_adjustment_corrects_in_the_calls_own_window_and_is_booked_once(over: Ledger) -> None:
     """J2, J3."""
     order = ("adjust", crossing(over), "--amount", "-0.30", "--reason", "billed twice", "--request", "r1")
