@@ -26,7 +26,7 @@ Record = ConsumerRecord[bytes | None, bytes | None]
 
 AT_ONCE = 500  # records read between two turns of the event loop: heartbeats live there
 COMMIT_EVERY_S = 0.25
-DRAIN_S = 8.0
+DRAIN_S, DRAIN_IN_TROUBLE_S = 8.0, 2.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 TRIES = 3  # of a batch that fails though the database is there
 UNREADABLE = 1_000  # records in a row of which none could be read, from more than one sender: no longer one sender's fault
@@ -230,9 +230,11 @@ class UsageConsumer(ConsumerRebalanceListener):
         await self.commit()
 
     async def stop(self) -> None:
-        """Takes nothing more, and drains."""
+        """Takes nothing more, and drains; what can't be booked just now is left for the next start, which takes it again."""
         self._stopping = True
-        await self.drain()
+        await self.drain(DRAIN_S if self.trouble is None else DRAIN_IN_TROUBLE_S)
+        for task in list(self._tasks):
+            task.cancel()
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # type: ignore[override]
         """Before partitions go to another consumer: what is in hand is booked and acknowledged, so that little is sent twice."""

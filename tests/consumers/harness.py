@@ -87,11 +87,14 @@ class Stage:
         keys = [f"key-{n}" for n in range(KEYS)]
         await self.order([SetCap(org=org, by="test", cap=key, scope=f"key:{key}", rule=rule) for org in ORGS for key in keys])
 
-    async def produce(self, made: Sequence[Event]) -> None:
+    async def produce(self, made: Sequence[Event], scattered: bool = False) -> None:
+        """`scattered`: each to any partition, so that an org's events arrive in another order, by several consumers."""
+        draw = random.Random(len(made))
         producer = AIOKafkaProducer(**self.kafka.client(), linger_ms=5, acks="all", enable_idempotence=True, request_timeout_ms=10_000)
         await producer.start()
         try:
-            answers = [await producer.send(self.kafka.topic("usage"), e.value, key=e.org.encode()) for e in made]
+            topic, places = self.kafka.topic("usage"), [draw.randrange(PARTITIONS) if scattered else None for _ in made]
+            answers = [await producer.send(topic, e.value, key=e.org.encode(), partition=p) for e, p in zip(made, places, strict=True)]
             await asyncio.gather(*answers)
         finally:
             await producer.stop()
@@ -183,11 +186,7 @@ class Stage:
         assert sorted(commands) == over
         breaches = {m["id"] for m in await self.read("ledger.breaches") if m["type"] == "ledger.cap.breached.v1"}
         assert len(breaches) == len(over)
-        revisions: dict[str, int] = Counter()
-        for message in messages:  # K3: in revision order; what comes again is not higher than what came
-            at = f"{message['data']['org']}/{message['data']['key']}"
-            assert message["data"]["revision"] <= revisions[at] + 1
-            revisions[at] = max(revisions[at], message["data"]["revision"])
+        check_order([(f"{m['data']['org']}/{m['data']['key']}", m["data"]["revision"]) for m in messages])
 
     async def read(self, topic: str) -> list[dict[str, Any]]:
         """All of a topic, as JSON, each partition in order."""
@@ -278,6 +277,15 @@ async def staged(bootstrap: str, database_url: str, directory: Path, replication
                 process.signal(signal.SIGCONT)
             process.kill()
         await stage.database.close()
+
+
+def check_order(numbered: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Of each name none is left out, and what comes again is not higher than what came (K3); the last number of each."""
+    last: dict[str, int] = Counter()
+    for name, number in numbered:
+        assert number <= last[name] + 1, (name, number, last[name])
+        last[name] = max(last[name], number)
+    return dict(last)
 
 
 @contextlib.contextmanager

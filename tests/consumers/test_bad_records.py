@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
+import httpx
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
@@ -97,13 +98,16 @@ async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(s
     process = stage.start("usage", "relay")
     letters = await stage.until_read("usage.dead", len(bad))
     assert len(letters) == len(bad)
+    await stage.until_booked(extra=len(good) + 1)
     assert all(secret.decode() not in json.dumps(letter) for letter in letters)
     assert sorted(letter["data"]["reason"] for letter in letters) == ["before_2000"] + ["malformed"] * (len(bad) - 1)
     async with stage.database.reader.connect() as connection:
         query = "SELECT event_id FROM journal WHERE kind = 'UsageRecorded' ORDER BY event_id"
         rows = list(await connection.scalars(text(query)))
     assert rows == ["a", "b", "binary-1", "c", "z"]
-    process.check()
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"http://127.0.0.1:{process.port}/metrics/")).text
+    assert "ledger_record_key_mismatches_total 1.0" in metrics
     listed = json.loads(await asyncio.to_thread(ledger, stage, "dead", "list", "--format", "json"))
     assert len(listed) == len(bad)
     shown = await asyncio.to_thread(ledger, stage, "dead", "show", listed[0]["place"])
@@ -145,6 +149,20 @@ async def test_when_nobodys_records_can_be_read_the_consumer_stops_with_words(st
     assert await asyncio.to_thread(process.popen.wait, 60) == 1
     assert "could not be read" in process.log()
     process.expects_death = True
+
+
+async def test_an_org_that_nobody_declared_is_parked_where_orgs_must_be(stage: Stage) -> None:
+    """It can be sent again once it is declared; the others are booked."""
+    await send(stage, [(b"nobody", event("parked", org="nobody"), ())])
+    await stage.produce(events(1, 200))
+    stage.start("usage", "relay", LEDGER_DECLARED_ORGS_ONLY="true")
+    await stage.until_booked()
+    async with stage.database.reader.connect() as connection:
+        rows = [tuple(row) for row in await connection.execute(text("SELECT org, reason FROM parked"))]
+    assert rows == [("nobody", "unknown_org")]
+    assert "nobody" not in await stage.heads()
+    assert await stage.read("usage.dead") == []
+    await stage.check()
 
 
 async def test_topics_that_are_there_may_be_created_again(stage: Stage) -> None:
