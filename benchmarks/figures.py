@@ -39,7 +39,7 @@ class Figure(NamedTuple):
 
 
 def publish(figures: Sequence[Figure], path: Path) -> None:
-    """A table for people, and bench.json."""
+    """A table for people, and bench.json, where figures that were not measured now stay as they were."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("figure", "median", "unit", "least", "most", "ratio", "of", "target"):
         table.add_column(name, justify="right" if name in ("median", "least", "most", "ratio") else "left")
@@ -47,4 +47,6 @@ def publish(figures: Sequence[Figure], path: Path) -> None:
         ratio = "" if f.ratio is None else f"{f.ratio:.2f}"
         table.add_row(f.name, f"{f.value:,.1f}", f.unit, f"{min(f.runs):,.1f}", f"{max(f.runs):,.1f}", ratio, f.reference, f.target)
     Console(width=200).print(table)
-    path.write_text(json.dumps([f.record() for f in figures], indent=1) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else []
+    known = {record["name"]: record for record in before} | {f.name: f.record() for f in figures}
+    path.write_text(json.dumps(list(known.values()), indent=1) + "\n")
