@@ -89,6 +89,7 @@ class Books:
         self.caps_at: dict[str, dict[str, None]] = {}
         self._caps_on: dict[str, tuple[Cap, ...]] = {}
         self._spans: dict[str, tuple[Period, ...]] = {}
+        self._hourly: bool | None = None
         self._kept: dict[str, set[Period]] = {}
 
     def resolve(self, name: str) -> Key | None:
@@ -208,7 +209,10 @@ class Books:
 
     def counts_hours(self) -> bool:
         """Whether any cap of the org is by the hour."""
-        return any(thing.rule.period is Period.HOUR for things in (self.caps, self.guardrails) for thing in things.values())
+        if self._hourly is None:
+            rules = (thing.rule for things in (self.caps, self.guardrails) for thing in things.values())
+            self._hourly = any(rule.period is Period.HOUR for rule in rules)
+        return self._hourly
 
     def book(self, scope: str, day: int, hour_us: int | None, delta: Sum) -> None:
         """Adds usage to a scope's day, to its hour where a cap is by the hour, and to the longer windows that are kept.
@@ -237,6 +241,7 @@ class Books:
 
     def forget_policies(self, *scopes: str) -> None:
         """After a change of what covers what: all scopes, or those named, look their caps up anew."""
+        self._hourly = None
         for memo in (self._caps_on, self._spans):
             if scopes:
                 for scope in scopes:

@@ -62,6 +62,8 @@ def tick(batch: Batch) -> None:
 def came_due(books: Books, now_us: int) -> list[str]:
     """Scopes with usage booked ahead of the last entry's day or hour, where a new one has begun since."""
     after = ahead(books, now_us)
+    if not after:
+        return []
     found = {key.scope for key in books.sums if key.period in after and key.start > after[key.period]}
     return sorted({*found, *map(books.owner, found)})
 

@@ -20,7 +20,7 @@ from .packing import pack_row, pieces
 
 CHANNEL = "ledger_outbox"
 LISTEN_CHECK_S = 10.0
-MOST_SEPARATE = 64  # orgs that are asked for one by one, which a spread database does best
+FEWEST_SEPARATE = 200  # identities per org from which orgs are asked for one by one: each costs a round trip
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 _PREFER = "SELECT set_config(way, 'off', true) FROM unnest(ARRAY['enable_seqscan','enable_bitmapscan','enable_sort','jit']) AS way"
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
@@ -217,7 +217,7 @@ async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequenc
                 marks = ",".join("?" * len(part))
                 query = f"SELECT org_id, digest, seq FROM known_ids WHERE org_id = ? AND digest IN ({marks})"
                 found += await driver.execute_fetchall(query, (org_id, *part))
-    elif len(wanted) <= MOST_SEPARATE:
+    elif sum(map(len, wanted.values())) >= FEWEST_SEPARATE * len(wanted):
         asked = "ARRAY(SELECT uuid_send(id) FROM unnest(CAST($2::text AS uuid[])) AS id)"  # an array of bytes costs ten times as much
         query = f"SELECT org_id, digest, seq FROM known_ids WHERE org_id = $1 AND digest = ANY({asked})"
         for org_id, digests in wanted.items():
