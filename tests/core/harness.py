@@ -16,7 +16,7 @@ from ledger.core.keys import Key, State
 from ledger.core.needs import needs
 from ledger.core.window import Period, next_first_day, window_at
 
-MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_kept"}
+MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_hourly", "_kept"}
 Prepare = Callable[[Books, Sequence[Command], int, dict[int, e.Entry]], Books]
 
 
