@@ -20,7 +20,7 @@ import uvicorn
 from benchmarks.events import KEYS, ORG, bodies, caps, events
 from benchmarks.figures import Figure
 from examples.gateway import Gateway, GatewayKey, Reporter, build_app
-from ledger.core.commands import Command, SetConnection, SetKey
+from ledger.core.commands import Command, SetConnection, SetKey, SetOrg
 from ledger.core.connections import Connection
 from ledger.core.connections import Gateway as Kind
 from ledger.metrics import Metrics
@@ -143,7 +143,8 @@ async def _latency(seed: int, seconds: int, rate: int) -> float:
         server = uvicorn.Server(uvicorn.Config(build_app(gateway), "127.0.0.1", gateway_port, log_level="error", access_log=False))
         task = asyncio.create_task(server.serve())
         way = Connection(connection_id="gateway", gateway=Kind.HTTP, address=f"http://127.0.0.1:{gateway_port}", token="env:GATEWAY_TOKEN")
-        await prepare(f"sqlite:///{path}", [*caps(), *_victim_cap(victims), SetConnection(org=ORG, by="bench", connection=way)])
+        unbraked = SetOrg(org=ORG, by="bench", brake=10_000)  # ten keys a second are what the brake is there to hold (K4)
+        await prepare(f"sqlite:///{path}", [*caps(), unbraked, *_victim_cap(victims), SetConnection(org=ORG, by="bench", connection=way)])
         with serving(path, GATEWAY_TOKEN=TOKEN) as (address, _):
             async with httpx.AsyncClient(base_url=address, timeout=60) as client:
                 load = asyncio.create_task(_load(client, seed, seconds, rate))
