@@ -94,23 +94,23 @@ class Metrics:
 
     def count(self, booked: Booked) -> None:
         """Counts what became of a batch."""
-        recorded = booked.results.count(RECORDED)
-        odd = Counts(result.status for result in booked.results if result is not RECORDED) if recorded < len(booked.results) else Counts()
-        odd[Status.RECORDED] += recorded
-        for outcome, count in odd.items():
+        outcomes = Counts(result.status for result in booked.results if result is not RECORDED)  # all but the usual one
+        outcomes[Status.RECORDED] += len(booked.results) - outcomes.total()
+        for outcome, count in outcomes.items():
             self.events.labels(outcome).inc(count)
         if booked.results:
             self.batch_size.observe(len(booked.results))
-        for org, outcomes in booked.outcomes.items():
-            for outcome in outcomes:
-                self._count_outcome(org, outcome)
+        for org, batches in booked.outcomes.items():
+            for batch in batches:
+                self._count_outcome(org, batch)
 
     def _count_outcome(self, org: str, outcome: Batch) -> None:
         self.mismatches.inc(outcome.mismatches)
         self.late.inc(outcome.late)
         self.unpriced.inc(outcome.usage.unpriced)
         self.spend.labels(self._label(org)).inc(outcome.usage.spent / USD)
-        self.apart.inc(sum(self._apart(entry.command) for entry in outcome.entries if type(entry) is UsageRecorded))
+        usage = (entry.command for entry in outcome.entries if type(entry) is UsageRecorded and entry.command.card is not None)
+        self.apart.inc(sum(map(self._apart, usage)))
         for fact in outcome.facts:
             if type(fact) is CapBreached:
                 self.breaches.labels(fact.action, fact.enforce).inc()

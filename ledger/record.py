@@ -202,11 +202,10 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
         commands = [command for _, command in run]
         outcome = execute(books, commands, now_us, found[org])
         booked.outcomes.setdefault(org, []).append(outcome)
-        if outcome.results.count(RECORDED) < len(run):
-            odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
-            for place in odd:
-                booked.results[run[place][0]] = outcome.results[place]
-            parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
+        odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
+        for place in odd:
+            booked.results[run[place][0]] = outcome.results[place]
+        parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
         touched.append((org_id, books))
         entries.append((org_id, outcome.entries))
         messages += [(org_id, message) for entry in outcome.facts for message in messages_of(org, entry)]

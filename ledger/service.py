@@ -20,7 +20,7 @@ Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
 _Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]], str | None]
 MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
-MOST_AHEAD = 2  # batches under way: one written, one decided, one waiting its turn
+MOST_AHEAD = 2  # batches under way: one written, one decided
 
 
 def system_clock() -> int:

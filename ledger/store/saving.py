@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.books import Books, SumKey
 from ..core.caps import Rule
 from ..core.labels import standing
-from ..core.window import Period, window_at
+from ..core.window import Period, windows_at
 from . import tables as t
 from .dialect import chunks, update_rows, upsert_rows
 
@@ -19,7 +19,8 @@ from .dialect import chunks, update_rows, upsert_rows
 def due_us(books: Books, now_us: int) -> int | None:
     """When the clock will next have something to do for an org: a window with a breach ends, or one booked ahead begins."""
     due = [breach.end_us for breach in books.breaches.values()]
-    today, hour = (window_at(period, max(now_us, books.recorded_us), books.zone) for period in (Period.DAY, Period.HOUR))
+    windows = windows_at(max(now_us, books.recorded_us), books.zone)
+    today, hour = windows[Period.DAY], windows[Period.HOUR]
     due += [today.end_us] if books.latest_day > today.start else []
     due += [hour.end_us] if books.counts_hours() and books.latest_us >= hour.end_us else []
     return min(due, default=None)

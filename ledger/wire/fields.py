@@ -60,16 +60,14 @@ def name_of(field: str, value: Any, most: int = MOST_NAME) -> str | None:
     """A name, None for an empty one. Raises Refused."""
     if value is None or value == "":
         return None
-    plain = type(value) is str and len(value) <= most and "\0" not in value
-    return clean_name(value if plain else _fits(field, value, most))
+    return clean_name(_fits(field, value, most))
 
 
 def text_of(field: str, value: Any, most: int = MOST_NAME) -> str | None:
     """As `name_of`, for texts that hardly ever come again."""
     if value is None or value == "":
         return None
-    plain = type(value) is str and len(value) <= most and "\0" not in value
-    return clean_text(value if plain else _fits(field, value, most))
+    return clean_text(_fits(field, value, most))
 
 
 def _fits(field: str, value: Any, most: int) -> str:
