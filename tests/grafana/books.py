@@ -75,6 +75,18 @@ def calls(now: datetime) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+async def _until_rolled_up(url: str) -> None:
+    """The rollup follows the journal by itself, a moment behind it."""
+    behind = "SELECT count(*) FROM orgs LEFT JOIN rolled USING (org_id) WHERE orgs.seq > coalesce(rolled.seq, 0)"
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(30):
+            while await connection.fetchval(behind):
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
 @contextlib.contextmanager
 def watched_books(postgres: Server, template: str, **settings: str) -> Iterator[Watched]:
     """The books, served; the reader made by its command."""
@@ -96,6 +108,7 @@ def watched_books(postgres: Server, template: str, **settings: str) -> Iterator[
                 [sys.executable, "-m", "ledger", "reader", ROLE], env=environment, capture_output=True, text=True, check=False
             )
             assert made.returncode == 0, made.stderr
+            asyncio.run(_until_rolled_up(url))
             place = urlsplit(url)
             yield Watched(serving, url, f"postgresql://{ROLE}:{PASSWORD}@{place.hostname}:{place.port}{place.path}")
     finally:
