@@ -162,18 +162,18 @@ async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: in
     """Step 2, the rest of it: what the journal holds for these commands, and the sums that must be loaded for them."""
     digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, IDENTIFIED)] for org, run in chunk.items()}
     known = await journal.known(connection, {org_id: mine for org_id, mine in digests.items() if mine})
+    corrected = {kept[org][0]: [c.entry for _, c in run if isinstance(c, CorrectUsage)] for org, run in chunk.items()}
+    told = {kept[org][0]: (org, {*known.get(kept[org][0], {}).values(), *corrected[kept[org][0]]}) for org in chunk}
+    originals = await journal.entries_of_orgs(connection, told)
     wanted: Wanted = []
     found: dict[str, Found] = {}
     for org, run in chunk.items():
         org_id, books = kept[org]
-        commands = [command for _, command in run]
-        mine = found[org] = Found(known.get(org_id, {}))
-        corrected = [command.entry for command in commands if isinstance(command, CorrectUsage)]
-        if mine.known or corrected:
-            mine.originals = await journal.entries_at(connection, org_id, org, {*mine.known.values(), *corrected})
-            mine.prices = await journal.prices(connection, org_id, corrected)
+        mine = found[org] = Found(known.get(org_id, {}), originals.get(org_id, {}))
+        if corrected[org_id]:
+            mine.prices = await journal.prices(connection, org_id, corrected[org_id])
         await projections.load_after(connection, org_id, books, ahead(books, max(now_us, books.recorded_us)))
-        missing = needs(books, commands, now_us, mine.originals)
+        missing = needs(books, [command for _, command in run], now_us, mine.originals)
         wanted.append((org_id, books, missing.sums))
         if missing.hours is not None:
             scopes, zone = missing.hours

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .caps import BRAKE, Breach, Cap, Enforce, Guardrail, Kind, Sum, total
 from .connections import Connection
 from .keys import Confirmation, Key, Workspace
@@ -29,6 +31,15 @@ class SumKey(NamedTuple):
     scope: str
     period: Period
     start: int
+
+
+class Room(msgspec.Struct, gc=False):
+    """What a scope can still spend before any cap on it could move, in nano-USD, and whether unpriced calls could move none;
+    known until `until_us`."""
+
+    left: int
+    unpriced: bool
+    until_us: int
 
 
 class Said(NamedTuple):
@@ -53,6 +64,7 @@ class Books:
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
       spoken: what thresholds have said of windows that have not ended, by cap id.
       members, aliases, names, caps_at: indexes over the rest.
+      rooms: by scope, what `levels.room` has worked out; any entry but usage may change it, so each empties it.
       changed: (kind of row, its key) of everything touched since it was last emptied, in order.
     """
 
@@ -87,6 +99,7 @@ class Books:
         self.aliases: dict[str, list[str]] = {}
         self.names: dict[str, dict[str, None]] = {}
         self.caps_at: dict[str, dict[str, None]] = {}
+        self.rooms: dict[str, Room] = {}
         self._caps_on: dict[str, tuple[Cap, ...]] = {}
         self._spans: dict[str, tuple[Period, ...]] = {}
         self._hourly: bool | None = None

@@ -6,7 +6,7 @@ a short cut: it is summed first, and only a run that would move a breach or a th
 events; the entries that come out are the same as one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from . import entries as e
@@ -18,7 +18,7 @@ from .commands import Command, Reason, RecordUsage, Reject, Result, Status
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
 from .summing import ScopeSlot, by_scope, fold_usage, summed
-from .window import HOUR_US, Calendar, Period, window_at, windows_at
+from .window import HOUR_US, Calendar, Period, Window, window_at, windows_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
@@ -227,11 +227,32 @@ def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
     return books.seq
 
 
+def _fits(batch: Batch, sums: dict[ScopeSlot, Sum], homes: dict[str, str], windows: Mapping[Period, Window]) -> bool:
+    """Whether a run stays below what every scope has room for: mostly so, and one number a scope tells."""
+    books = batch.books
+    amounts: dict[str, int] = {}
+    unpriced: set[str] = set()
+    for (scope, _, _), part in sums.items():
+        amounts[scope] = amounts.get(scope, 0) + part.spent + part.byok
+        if part.unpriced:
+            unpriced.add(scope)
+    for scope, amount in amounts.items():
+        room = books.rooms.get(scope)
+        if room is None or room.until_us <= batch.now_us:
+            caps = books.caps_on(scope) if scope not in homes else books.caps_for(scope, homes[scope])
+            room = books.rooms[scope] = levels.room(books, caps, windows)
+        if amount >= room.left or (scope in unpriced and not room.unpriced):
+            return False
+    return True
+
+
 def _moves(batch: Batch, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum]) -> bool:
     """Whether a run of usage would move any cap of the scopes it counts for."""
-    books, now_us = batch.books, batch.now_us
-    windows = windows_at(now_us, books.zone)
+    books = batch.books
+    windows = windows_at(batch.now_us, books.zone)
     homes = {f"key:{entry.key}": entry.workspace for entry in run if entry.key not in books.keys}
+    if _fits(batch, sums, homes, windows):
+        return False
     deltas: dict[tuple[str, Period], Sum] = {}
     caps: dict[str, tuple[Cap, ...]] = {}
     for (scope, day, hour_us), part in sums.items():

@@ -31,6 +31,7 @@ def fold(books: Books, entries: Iterable[e.Entry]) -> Books:
             fold_usage(books, run, by_scope(books, summed(run)))
             run = []
         APPLY[type(entry)](books, entry)
+        books.rooms.clear()
         books.seq, books.recorded_us = entry.seq, entry.recorded_us
     if run:
         fold_usage(books, run, by_scope(books, summed(run)))

@@ -4,14 +4,15 @@ It reads books and emits entries; it is the same after usage, a command or midni
 Always in this order: clear, speak, open, then what is wanted of each key, once (K1: no flapping at midnight).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import entries as e
-from .books import ORG, Books, Said
+from .books import ORG, Books, Room, Said
 from .caps import Action, Breach, Cap, Enforce, Kind, Resume, Sum, Waits, counted, level, thresholds_reached
 from .keys import Key, State, may_become, wanted
-from .window import MINUTE_US, Window, windows_at
+from .money import MAX_AMOUNT_NANOS
+from .window import FOREVER_US, MINUTE_US, Period, Window, windows_at
 
 KINDS = tuple(Kind)
 Emit = Callable[..., Any]
@@ -207,6 +208,24 @@ def would_move(books: Books, cap: Cap, window: Window, delta: Sum) -> bool:
         if (cap.cap_id, kind) not in books.breaches and level(cap.rule, kind, after):
             return True
     return bool(unspoken(books, cap, window, thresholds_reached(cap.rule, after), after.unpriced))
+
+
+def room(books: Books, caps: Iterable[Cap], windows: Mapping[Period, Window]) -> Room:
+    """What a scope under these caps can spend, in whichever window, before one of them could move: the least of what their
+    windows have left up to the next limit or threshold."""
+    left, unpriced, until_us = MAX_AMOUNT_NANOS, True, FOREVER_US
+    for cap in caps:
+        rule, window = cap.rule, windows[cap.rule.period]
+        due = unspoken(books, cap, window, list(rule.thresholds) if rule.limit else [], unpriced=1)
+        steps = [-(-percent * rule.limit // 100) for percent in due if percent is not None]
+        if (cap.cap_id, Kind.SPEND) not in books.breaches:
+            steps.append(rule.limit)
+        if steps:
+            left = min(left, min(steps) - counted(rule, books.used(cap.scope, window.period, window.start)))
+        stops = rule.on_unpriced is Action.PAUSE and (cap.cap_id, Kind.UNPRICED) not in books.breaches
+        unpriced = unpriced and not stops and None not in due
+        until_us = min(until_us, window.end_us)
+    return Room(left, unpriced, until_us)
 
 
 def all_scopes(books: Books) -> list[str]:

@@ -66,7 +66,9 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
             found.sums.add(SumKey(scope, Period.DAY, day))
             if hour is not None and Period.HOUR in _periods(books, scope, home):
                 found.sums.add(SumKey(scope, Period.HOUR, hour))
-    _windows(books, scopes, now_us, found, homes=scopes)
+    rooms = books.rooms
+    unknown = [scope for scope in scopes if scope not in rooms or rooms[scope].until_us <= now_us]  # the rest's are loaded
+    _windows(books, unknown, now_us, found, homes=scopes)
 
 
 def _scopes(books: Books, callers: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,9 @@ def fold_usage(books: Books, run: list[e.UsageRecorded], sums: dict[ScopeSlot, S
     for (scope, day, hour_us), part in sums.items():
         books.book(scope, day, hour_us, part)
         books.latest_day = max(books.latest_day, day)
+        room = books.rooms.get(scope)
+        if room is not None:
+            room.left -= part.spent + part.byok
     last = run[-1]
     books.seq, books.recorded_us = last.seq, last.recorded_us
     latest_us = max(map(_time_us, run))

@@ -138,6 +138,7 @@ def _day_at(us: int, zone: str) -> int:
     return day
 
 
+@lru_cache(maxsize=4096)
 def first_day(period: Period, day: int) -> int:
     """The number of the first day of the day-grained window that contains `day`; 0 for a lifetime."""
     if period is Period.DAY:

@@ -6,14 +6,15 @@ per org, taken first and in sorted order, so that two batches can't wait for eac
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Table, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from .packing import pack_row, pieces
@@ -69,10 +70,10 @@ def connect(url: str, read_url: str | None = None) -> Database:
     """Engines for a database; nothing is opened yet. Their errors hold no values, so that logs hold none (S2)."""
     parsed = driver_url(url)
     if parsed.drivername == "postgresql+asyncpg":
-        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, pool_pre_ping=True, hide_parameters=True)
-        if read_url is None:
-            return Database(writer, writer, writer, overlaps=True)
-        reader = create_async_engine(driver_url(read_url), pool_size=10, pool_pre_ping=True, hide_parameters=True)
+        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, hide_parameters=True)
+        reader = writer if read_url is None else create_async_engine(driver_url(read_url), pool_size=10, hide_parameters=True)
+        for engine in {writer, reader}:
+            event.listen(engine.sync_engine, "checkout", _open_only)
         return Database(writer, reader, writer, overlaps=True)
     writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True)
     reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60, hide_parameters=True)
@@ -80,6 +81,12 @@ def connect(url: str, read_url: str | None = None) -> Database:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _beginner(begin))
     return Database(writer, reader, reader, overlaps=False)
+
+
+def _open_only(connection: Any, *_: Any) -> None:
+    """A connection that the server has closed is replaced before it is used: the driver has seen the end of the stream."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -230,6 +237,24 @@ async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequenc
     return found
 
 
+async def select_at(
+    connection: AsyncConnection, table: Table, names: Sequence[str], wanted: Mapping[int, Collection[int]]
+) -> list[Sequence[Any]]:
+    """Some columns of rows by (org_id, seq), given as seqs by org; those that are not there are left out."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if is_postgres(connection):
+        pairs = [(org_id, seq) for org_id, seqs in wanted.items() for seq in seqs]
+        asked = "unnest($1::bigint[], $2::bigint[]) AS asked (org_id, seq)"
+        query = f"SELECT {_columns(names)} FROM {asked} JOIN {table.name} USING (org_id, seq)"
+        return list(await driver.fetch(query, [org_id for org_id, _ in pairs], [seq for _, seq in pairs])) if pairs else []
+    found: list[Sequence[Any]] = []
+    for org_id, seqs in wanted.items():
+        for part in chunks(seqs):
+            query = f"SELECT {_columns(names)} FROM {table.name} WHERE org_id = ? AND seq IN ({','.join('?' * len(part))})"
+            found += await driver.execute_fetchall(query, (org_id, *part))
+    return found
+
+
 async def select_after(
     connection: AsyncConnection, table: Table, names: Sequence[str], org_id: int, seq: int, limit: int
 ) -> Sequence[Sequence[Any]]:
@@ -260,7 +285,7 @@ async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
-        await driver.execute(f"{_upsert_sql(table, f'SELECT {_columns(names)} FROM {staged}')}; TRUNCATE {staged}")
+        await driver.execute(f"{_upsert_sql(table, f'SELECT {_columns(names)} FROM {staged}')}; DELETE FROM {staged}")
     else:
         marks = [f"${n}" for n in range(1, len(names) + 1)] if is_postgres(connection) else ["?"] * len(names)
         await driver.executemany(_upsert_sql(table, f"VALUES ({','.join(marks)})"), rows)
@@ -275,7 +300,7 @@ async def update_rows(connection: AsyncConnection, table: Table, names: Sequence
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
         news = ",".join(f'"{name}"=s."{name}"' for name in names[1:])
-        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}; TRUNCATE {staged}")
+        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}; DELETE FROM {staged}")
     else:
         postgres = is_postgres(connection)
         news = ",".join(f'"{name}"={f"${n}" if postgres else f"?{n}"}' for n, name in enumerate(names[1:], 2))
@@ -304,13 +329,17 @@ def _upsert_sql(table: Table, source: str) -> str:
     return f"INSERT INTO {table.name} ({_columns(names)}) {source} ON CONFLICT ({_columns(key)}) DO {then}"
 
 
-async def add_rows(connection: AsyncConnection, table: Table, rows: Select[Any]) -> None:
-    """Adds what a query finds, in the table's column order, to the rows that are there: its numbers to theirs."""
-    make = postgresql.insert if is_postgres(connection) else sqlite.insert
-    query = make(table).from_select([column.name for column in table.columns], rows)
+async def add_rows(connection: AsyncConnection, table: Table, rows: Select[Any], values: Mapping[str, Any]) -> None:
+    """Adds what a query finds with these values, in the table's column order, to the rows that are there: its numbers to theirs."""
+    await connection.execute(_adding(is_postgres(connection), table, rows), values)
+
+
+@lru_cache(maxsize=8)
+def _adding(postgres: bool, table: Table, rows: Select[Any]) -> Any:
+    query = (postgresql.insert if postgres else sqlite.insert)(table).from_select([column.name for column in table.columns], rows)
     sums = [column.name for column in table.columns if not column.primary_key]
     added = {name: table.c[name] + query.excluded[name] for name in sums}
-    await connection.execute(query.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added))
+    return query.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added)
 
 
 def chunks(values: Iterable[Any], size: int = MOST_VALUES) -> Iterable[list[Any]]:

@@ -1,6 +1,6 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from ..core.money import Nanos
 from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
-from .dialect import append_rows, chunks, select_after, select_known
+from .dialect import append_rows, chunks, select_after, select_at, select_known
 from .packing import pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 
@@ -114,12 +114,16 @@ async def known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes
     return found
 
 
-async def entries_at(connection: AsyncConnection, org_id: int, org: str, seqs: Iterable[int]) -> dict[int, Entry]:
-    """Entries by their seq; those that are not there are left out."""
-    found: dict[int, Entry] = {}
-    for part in chunks(seqs):
-        query = select(journal).where(journal.c.org_id == org_id, journal.c.seq.in_(part))
-        found.update((row.seq, entry_of(row, org)) for row in await connection.execute(query))
+async def entries_at(connection: AsyncConnection, org_id: int, org: str, seqs: Collection[int]) -> dict[int, Entry]:
+    """Entries of an org by their seq; those that are not there are left out."""
+    return (await entries_of_orgs(connection, {org_id: (org, seqs)})).get(org_id, {})
+
+
+async def entries_of_orgs(connection: AsyncConnection, wanted: Mapping[int, tuple[str, Collection[int]]]) -> dict[int, dict[int, Entry]]:
+    """Entries by org and seq; `wanted`: each org's name and the seqs. Orgs that have none of them are left out."""
+    found: dict[int, dict[int, Entry]] = {}
+    for row in await select_at(connection, journal, _COLUMNS, {org_id: seqs for org_id, (_, seqs) in wanted.items()}):
+        found.setdefault(row[0], {})[row[1]] = entry_of(row, wanted[row[0]][0])
     return found
 
 

@@ -5,10 +5,11 @@ A correction is a line of the call that it corrects, with its own money (J3); a 
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, cast, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.questions import ROLLED, SUMS, Charge, Dimension, Kind
@@ -20,17 +21,22 @@ from .sql import json_text
 QUARTER_US = 15 * 60 * SECOND_US  # every zone's offset and clock change since 2000 is a multiple of it
 J = t.journal.c
 _Column = ColumnElement[Any]
+_BOUND = ("org_id", "after", "until", "month")  # the parameters of a statement on a span
 
 
 class Span(NamedTuple):
-    """Entries of one org after a seq, up to another; recorded between two moments, of which `zone` says the months."""
+    """Entries of one org after a seq, up to another. The values may be a statement's parameters.
 
-    org_id: int
-    after: int
-    until: int
-    first_us: int
-    last_us: int
-    zone: str
+    Attributes:
+      month: the first day of the month in which the first of them was recorded.
+      months: those that began until the last of them was: when, and their first days.
+    """
+
+    org_id: Any
+    after: Any
+    until: Any
+    month: Any
+    months: tuple[tuple[int, int], ...] = ()
 
 
 class Range(NamedTuple):
@@ -43,9 +49,15 @@ class Range(NamedTuple):
 
 async def span(connection: AsyncConnection, org_id: int, zone: str, after: int, until: int) -> Span:
     """The span of entries after a seq up to another."""
-    query = select(func.min(J.recorded_us), func.max(J.recorded_us)).where(J.org_id == org_id, J.seq.in_((after + 1, until)))
-    first_us, last_us = (await connection.execute(query)).one()
-    return Span(org_id, after, until, first_us or 0, last_us or 0, zone)
+    first_us, last_us = (await connection.execute(_ends(), {"org": org_id, "first": after + 1, "last": until})).one()
+    month = first_day(Period.MONTH, day_at(first_us or 0, zone))
+    return Span(org_id, after, until, month, _months(month, last_us or 0, zone))
+
+
+@cache
+def _ends() -> Any:
+    query = select(func.min(J.recorded_us), func.max(J.recorded_us)).where(J.org_id == bindparam("org"))
+    return query.where(J.seq.in_((bindparam("first", type_=t.Big), bindparam("last", type_=t.Big))))
 
 
 def rolled_lines(org_id: int, kinds: Iterable[Kind], within: Range | None) -> Any:
@@ -140,29 +152,32 @@ def name_of(one: Dimension) -> str:
 
 def _charge(of: Span, shared: _Column) -> _Column:
     """Usage is late where the month of its day was over when it was recorded."""
-    ended = [(J.recorded_us >= end_us, J.day < first) for end_us, first in reversed(_months(of))]
-    before = J.day < _month_at(of.first_us, of.zone)
+    ended = [(J.recorded_us >= start_us, J.day < first) for start_us, first in reversed(of.months)]
+    before = J.day < of.month
     late = case(*ended, else_=before) if ended else before
     return case((shared, Charge.SHARED.value), (late, Charge.LATE.value), else_=Charge.USAGE.value)
 
 
-def _month_at(us: int, zone: str) -> int:
-    return first_day(Period.MONTH, day_at(us, zone))
-
-
-def _months(of: Span) -> list[tuple[int, int]]:
-    """The months that began while a span was recorded: the instant, and the number of the first day."""
-    first, found = next_first_day(Period.MONTH, _month_at(of.first_us, of.zone)), []
-    while (start_us := day_start_us(first, of.zone)) <= of.last_us:
+def _months(month: int, last_us: int, zone: str) -> tuple[tuple[int, int], ...]:
+    """The months after one that had begun at an instant."""
+    first, found = next_first_day(Period.MONTH, month), []
+    while (start_us := day_start_us(first, zone)) <= last_us:
         found.append((start_us, first))
         first = next_first_day(Period.MONTH, first)
-    return found
+    return tuple(found)
 
 
-def rollup_rows(of: Span) -> Any:
-    """What a span adds to the rollup, in its column order."""
+def rollup_rows(of: Span) -> tuple[Any, dict[str, int]]:
+    """What a span adds to the rollup, in its column order, and the parameters of that statement."""
+    return _rollup_rows(of.months), dict(zip(_BOUND, of, strict=False))
+
+
+@lru_cache(maxsize=8)
+def _rollup_rows(months: tuple[tuple[int, int], ...]) -> Any:
+    """Made once for all spans in which the same months began: mostly none."""
+    of = Span(*(bindparam(name, type_=t.Big) for name in _BOUND), months)
     dimensions = [Dimension(kind) for kind in ROLLED]
     lines = union_all(*journal_lines(of, dimensions, None)).subquery("lines").c
     keys = [lines[str(column.name)] for column in t.rollup.columns if column.primary_key and column.name != "org_id"]
     sums = [cast(func.sum(lines[str(column.name)]), BigInteger) for column in t.rollup.columns if not column.primary_key]
-    return select(literal(of.org_id, BigInteger), *keys, *sums).group_by(*keys)
+    return select(of.org_id.label("org_id"), *keys, *sums).group_by(*keys)

@@ -36,7 +36,7 @@ async def follow(connection: AsyncConnection, most: int = MOST_ENTRIES) -> int:
     waiting = (await connection.execute(_waiting().limit(MOST_ORGS))).all()
     for org_id, zone, after, seq in map(tuple, waiting):
         until = min(seq, after + most - read)
-        await add_rows(connection, t.rollup, rollup_rows(await span(connection, org_id, zone, after, until)))
+        await add_rows(connection, t.rollup, *rollup_rows(await span(connection, org_id, zone, after, until)))
         await upsert_rows(connection, t.rolled, [(org_id, until)])
         read += until - after
         if read >= most:

@@ -13,10 +13,11 @@ from ledger.core.commands import IDENTIFIED, Command, ConfirmCommand, CorrectUsa
 from ledger.core.execute import execute
 from ledger.core.fold import fold
 from ledger.core.keys import Key, State
+from ledger.core.levels import room
 from ledger.core.needs import needs
-from ledger.core.window import Period, next_first_day, window_at
+from ledger.core.window import Period, next_first_day, window_at, windows_at
 
-MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_hourly", "_kept"}
+MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_hourly", "_kept", "rooms"}
 Prepare = Callable[[Books, Sequence[Command], int, dict[int, e.Entry]], Books]
 
 
@@ -212,6 +213,14 @@ def assert_same_books(books: Books, journal: Iterable[e.Entry]) -> None:
         if name not in MEMOS:
             assert value == vars(replayed)[name], f"replay differs in {name}: {vars(replayed)[name]} is not {value}"
     assert rows_of(books) == rows_of(replayed), "replay differs in its sums"
+
+
+def assert_rooms(books: Books, now_us: int) -> None:
+    """The short cut's promise: what a scope is said to have room for is there, in whichever window it is spent."""
+    for scope, said in [(scope, said) for scope, said in books.rooms.items() if said.until_us > now_us]:
+        found = room(books, books.caps_on(scope), windows_at(now_us, books.zone))
+        assert said.left <= found.left, f"{scope} has room for {found.left}, not {said.left}"
+        assert (said.unpriced, said.until_us) == (found.unpriced, found.until_us)
 
 
 def rows_of(books: Books) -> dict[SumKey, Sum]:

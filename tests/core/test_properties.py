@@ -10,7 +10,7 @@ from ledger.core.caps import BRAKE, Action, Enforce, Waits
 from ledger.core.commands import Command, CorrectUsage, RecordUsage, Status
 from ledger.core.window import Period, window_at
 
-from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_same_books, rows_of
+from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_rooms, assert_same_books, rows_of
 from .histories import MINUTE, Told, histories, tell, without_zones
 from .partial import play_both
 
@@ -26,6 +26,13 @@ def test_replaying_the_journal_gives_the_same_books_after_every_command(actions:
     times = [entry.recorded_us for entry in ledger.journal]
     assert times == sorted(times)
     assert [entry.seq for entry in ledger.journal] == list(range(1, len(times) + 1))
+
+
+@many
+@given(histories)
+def test_a_scope_never_has_less_room_than_the_short_cut_believes(actions: list) -> None:
+    """C3: a run that is booked at once moves no cap."""
+    tell(actions, OrgLedger("acme"), lambda ledger, now_us: assert_rooms(ledger.books, max(now_us, ledger.books.recorded_us)))
 
 
 @many
