@@ -19,7 +19,8 @@ from ledger.gauges import showing_gauges
 from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.store import tables as t
-from ledger.store.dialect import connect, insert_rows
+from ledger.store.bulk import insert_rows
+from ledger.store.dialect import connect
 
 ORGS, KEYS = 100, 100_000
 

@@ -55,9 +55,8 @@ class Pipeline:
         self, commands: Sequence[Command], now_us: int, *, orgs: Sequence[str] = (), declared_only: bool = False
     ) -> Booked:  # fmt: skip
         """See `record.record`."""
-        usage = [command for command in commands if type(command) is RecordUsage]
-        worth = self.database.overlaps and len(usage) >= FEWEST_AHEAD
-        if worth and len(usage) == len(commands) and not orgs and not declared_only:
+        usage = [command for command in commands if type(command) is RecordUsage] if self.overlaps(len(commands)) else []
+        if usage and len(usage) == len(commands) and not orgs and not declared_only:
             async with self._turn:
                 flight = await self._decide(usage, now_us)
                 self._flying.append(flight)
@@ -69,6 +68,10 @@ class Pipeline:
         async with self._turn:
             await self._wait_until_landed()
             return await record(self.database, self._shelf, commands, now_us, orgs=orgs, declared_only=declared_only)
+
+    def overlaps(self, count: int) -> bool:
+        """Whether it saves time to decide a batch of so many commands while another is written."""
+        return self.database.overlaps and count >= FEWEST_AHEAD
 
     async def _decide(self, commands: Sequence[RecordUsage], now_us: int) -> Flight:
         """Steps 2 and 3, on a connection that only reads."""

@@ -31,7 +31,7 @@ MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
 Kept = dict[str, tuple[int, Books]]  # by org: its id, and its books
 Chunk = dict[str, list[tuple[int, Command]]]  # by org: commands, each with its place in the batch
-_TOGETHER = (RecordUsage, ConfirmCommand)
+_TOGETHER = {RecordUsage, ConfirmCommand}
 Wanted = list[tuple[int, Books, set[SumKey]]]
 
 
@@ -139,7 +139,8 @@ def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator
         if command is None:
             continue
         mine = runs[org_of(command)]
-        if mine and isinstance(command, _TOGETHER) and type(mine[-1][-1][1]) is type(command):
+        kind = type(command)
+        if mine and kind in _TOGETHER and type(mine[-1][-1][1]) is kind:
             mine[-1].append((index, command))
         else:
             mine.append([(index, command)])

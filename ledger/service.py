@@ -47,7 +47,8 @@ class Service:
         self._card_until = 0.0
         self._pipeline = Pipeline(database)
         self._waiting: list[_Waiting] = []
-        self._ahead = asyncio.Semaphore(MOST_AHEAD)
+        self._under_way = 0
+        self._stirred = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -71,6 +72,7 @@ class Service:
             return []
         answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self._waiting.append((commands, answer, trace))
+        self._stirred.set()
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._book_waiting())
         return await answer
@@ -94,9 +96,15 @@ class Service:
         self._tell(await self._record((), orgs))
 
     async def _book_waiting(self) -> None:
-        """Hands what waits to the pipeline, a few batches ahead of the one that is being written."""
+        """Hands what waits to the pipeline: a large batch ahead of the one that is being written, a small one after it, with all
+        that has come meanwhile."""
         while self._waiting:
-            await self._ahead.acquire()
+            most = MOST_AHEAD if self._pipeline.overlaps(sum(len(commands) for commands, _, _ in self._waiting)) else 1
+            if self._under_way >= most:
+                self._stirred.clear()
+                await self._stirred.wait()
+                continue
+            self._under_way += 1
             taken, size = 0, 0
             while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= MOST_TOGETHER):
                 size += len(self._waiting[taken][0])
@@ -116,7 +124,8 @@ class Service:
                     answer.set_exception(error)
             return
         finally:
-            self._ahead.release()
+            self._under_way -= 1
+            self._stirred.set()
         at = 0
         for commands, answer, _ in together:
             if not answer.done():  # its caller may have gone away; what it sent is booked all the same

@@ -61,11 +61,12 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
         mine.add((said.key, said.workspace))
     scopes: dict[str, str] = {}
     for (day, hour), names in callers.items():
-        for scope, home in _scopes(books, names):
-            scopes[scope] = home
-            found.sums.add(SumKey(scope, Period.DAY, day))
-            if hour is not None and Period.HOUR in _periods(books, scope, home):
-                found.sums.add(SumKey(scope, Period.HOUR, hour))
+        under = dict(_scopes(books, names))
+        scopes |= under
+        found.sums.update(SumKey(scope, Period.DAY, day) for scope in under)
+        if hour is not None:
+            hourly = (scope for scope, home in under.items() if Period.HOUR in _periods(books, scope, home))
+            found.sums.update(SumKey(scope, Period.HOUR, hour) for scope in hourly)
     rooms = books.rooms
     unknown = [scope for scope in scopes if scope not in rooms or rooms[scope].until_us <= now_us]  # the rest's are loaded
     _windows(books, unknown, now_us, found, homes=scopes)

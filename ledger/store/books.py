@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, literal, select, true, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
@@ -18,11 +18,12 @@ from ..core.keys import Confirmation, Key, State, Workspace
 from ..core.labels import amended
 from ..core.window import MINUTE_US, Period, next_first_day
 from . import tables as t
-from .dialect import chunks, insert_new
+from .bulk import chunks, insert_new
 
 SUMS = ("spent", "byok", "unpriced", "requests", "input_tokens", "output_tokens")
 _RULE = [str(column.name) for column in t.caps.columns][3:13]
-MOST_JOINED = 5  # windows that are asked for in one statement: each may name `dialect.MOST_VALUES` scopes
+MOST_JOINED = 5  # windows that are asked for in one statement: each may name `bulk.MOST_VALUES` scopes
+_HEADS = select(t.orgs.c.org, t.orgs.c.org_id, t.orgs.c.seq).where(t.orgs.c.org.in_(bindparam("orgs", expanding=True)))
 _decode_said = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 
@@ -30,8 +31,7 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
     """Each org's id and the seq of its last entry; unknown orgs get a row where `open_new`, else are left out."""
     found: dict[str, tuple[int, int]] = {}
     for part in chunks(orgs):
-        rows = await connection.execute(select(t.orgs.c.org, t.orgs.c.org_id, t.orgs.c.seq).where(t.orgs.c.org.in_(part)))
-        found.update((row.org, (row.org_id, row.seq)) for row in rows)
+        found.update((org, (org_id, seq)) for org, org_id, seq in await connection.execute(_HEADS, {"orgs": part}))
     new = [org for org in orgs if org not in found] if open_new else []
     if new:
         blank = {"seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on", "brake": BRAKE}

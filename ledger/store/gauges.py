@@ -12,7 +12,7 @@ from ..core.caps import Guardrail
 from ..core.window import HOUR_US, Period, next_first_day, window_at
 from . import tables as t
 from .books import guardrail_of
-from .dialect import chunks
+from .bulk import chunks
 from .heard import silent
 from .inbox import OPEN
 from .rates import age_us

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.connections import Direction
 from ..core.rhythm import silent_since
 from ..core.window import HOUR_US
-from .dialect import upsert_rows
+from .bulk import upsert_rows
 from .tables import connections, heard, orgs
 
 KEPT_US = 15 * 24 * HOUR_US  # two weekends

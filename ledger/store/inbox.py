@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.connections import COMMANDED, Connection, Direction
 from ..wire.messages import KeyCommand
 from .books import connection_of
-from .dialect import chunks, upsert_rows
+from .bulk import chunks, upsert_rows
 from .tables import commands, confirmations, connections, orgs
 
 PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED = "pending", "attempted", "confirmed", "superseded"

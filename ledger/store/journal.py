@@ -14,7 +14,7 @@ from ..core.money import Nanos
 from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
-from .dialect import append_rows, chunks, select_after, select_at, select_known
+from .bulk import append_rows, chunks, select_after, select_at, select_known
 from .packing import pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, cast, func, literal, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.questions import ROLLED, SUMS, Charge, Dimension, Kind
@@ -21,7 +21,6 @@ from .sql import json_text
 QUARTER_US = 15 * 60 * SECOND_US  # every zone's offset and clock change since 2000 is a multiple of it
 J = t.journal.c
 _Column = ColumnElement[Any]
-_BOUND = ("org_id", "after", "until", "month")  # the parameters of a statement on a span
 
 
 class Span(NamedTuple):
@@ -37,6 +36,9 @@ class Span(NamedTuple):
     until: Any
     month: Any
     months: tuple[tuple[int, int], ...] = ()
+
+
+_BOUND = Span._fields[:4]  # the parameters of a statement on a span
 
 
 class Range(NamedTuple):
@@ -55,7 +57,7 @@ async def span(connection: AsyncConnection, org_id: int, zone: str, after: int, 
 
 
 @cache
-def _ends() -> Any:
+def _ends() -> Select[int, int]:
     query = select(func.min(J.recorded_us), func.max(J.recorded_us)).where(J.org_id == bindparam("org"))
     return query.where(J.seq.in_((bindparam("first", type_=t.Big), bindparam("last", type_=t.Big))))
 
@@ -167,7 +169,7 @@ def _months(month: int, last_us: int, zone: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def rollup_rows(of: Span) -> tuple[Any, dict[str, int]]:
+def rollup_rows(of: Span) -> tuple[Any, dict[str, Any]]:
     """What a span adds to the rollup, in its column order, and the parameters of that statement."""
     return _rollup_rows(of.months), dict(zip(_BOUND, of, strict=False))
 
@@ -175,7 +177,7 @@ def rollup_rows(of: Span) -> tuple[Any, dict[str, int]]:
 @lru_cache(maxsize=8)
 def _rollup_rows(months: tuple[tuple[int, int], ...]) -> Any:
     """Made once for all spans in which the same months began: mostly none."""
-    of = Span(*(bindparam(name, type_=t.Big) for name in _BOUND), months)
+    of = Span(*[bindparam(name, type_=t.Big) for name in _BOUND], months=months)
     dimensions = [Dimension(kind) for kind in ROLLED]
     lines = union_all(*journal_lines(of, dimensions, None)).subquery("lines").c
     keys = [lines[str(column.name)] for column in t.rollup.columns if column.primary_key and column.name != "org_id"]

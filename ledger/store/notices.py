@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.entries import Entry
 from ..wire.notices import KINDS
 from . import tables as t
-from .dialect import chunks, upsert_rows
+from .bulk import chunks, upsert_rows
 from .inbox import FAILED, OPEN
 from .journal import entry_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.commands import RecordUsage
-from .dialect import upsert_rows
+from .bulk import upsert_rows
 from .tables import observed
 
 

@@ -7,7 +7,8 @@ from sqlalchemy import Row, bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..wire.messages import Message
-from .dialect import announce, insert_rows, upsert_rows
+from .bulk import insert_rows, upsert_rows
+from .dialect import announce
 from .tables import outbox, parked
 
 SHARDS = 16  # of orgs: as many relays can publish at once

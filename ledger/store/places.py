@@ -3,7 +3,7 @@
 from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .dialect import upsert_rows
+from .bulk import upsert_rows
 from .tables import orgs, places
 
 

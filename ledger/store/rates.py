@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.rates import BY_THE_PIECE, Card, Origin, Prices, Rate, Schedule
 from ..wire.times import moment_text
-from .dialect import insert_rows
+from .bulk import insert_rows
 from .tables import journal, rate_cards, rates
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.caps import Sum
 from ..core.questions import SUMS
 from . import tables as t
-from .dialect import add_rows, upsert_rows
+from .bulk import add_rows, upsert_rows
 from .lines import journal_lines, rolled_lines, rollup_rows, span
 
 MOST_ENTRIES = 5_000  # read in one transaction: a twentieth of a second on SQLite, whose one writer it holds

@@ -13,7 +13,7 @@ from ..core.caps import Rule
 from ..core.labels import standing
 from ..core.window import Period, windows_at
 from . import tables as t
-from .dialect import chunks, update_rows, upsert_rows
+from .bulk import chunks, update_rows, upsert_rows
 
 
 def due_us(books: Books, now_us: int) -> int | None:

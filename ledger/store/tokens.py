@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .dialect import insert_rows
+from .bulk import insert_rows
 from .tables import tokens
 
 SCOPES = ("ingest", "read", "admin")

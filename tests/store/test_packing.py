@@ -36,7 +36,6 @@ async def test_a_packed_row_is_the_row_that_is_read_back(database: Database, mad
         )  # fmt: skip
         entries.append(UsageRecorded(seq, NOW_US, 20_000, NOW_US if seq % 2 else None, "k", "w", command))
     async with database.writer.connect() as connection, connection.begin() as transaction:
-        await connection.execute(select(1))  # begins the transaction
         await append(connection, [(7, entries)])
         rows = (await connection.execute(select(journal).order_by(journal.c.seq))).all()
         await transaction.rollback()

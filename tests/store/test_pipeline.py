@@ -15,7 +15,8 @@ from ledger.core.window import Period
 from ledger.pipeline import Pipeline
 from ledger.record import Shelf, record
 from ledger.store import reports
-from ledger.store.dialect import FEWEST_STAGED, Database, connect
+from ledger.store.bulk import FEWEST_STAGED
+from ledger.store.dialect import Database, connect
 from ledger.store.replay import verify
 from tests.store.events import NOW_US, usage
 

@@ -1,0 +1,62 @@
+"""Many rows at a time, past SQLAlchemy, are still of the transaction that they are written in."""
+
+import pytest
+from sqlalchemy import func, select
+
+from ledger.store.bulk import FEWEST_STAGED, insert_rows, select_at, update_rows, upsert_rows
+from ledger.store.dialect import Database
+from ledger.store.tables import days, journal, rolled
+
+
+def rows(count: int, spent: int) -> list[tuple[object, ...]]:
+    return [(7, f"key:{n:05d}", 20_000, spent, 0, 0, 1, 0, 0) for n in range(count)]
+
+
+async def total(database: Database) -> tuple[int, int]:
+    async with database.primary.connect() as connection:
+        count, spent = (await connection.execute(select(func.count(), func.coalesce(func.sum(days.c.spent), 0)).select_from(days))).one()
+    return count, int(spent)
+
+
+@pytest.mark.parametrize("count", [1, FEWEST_STAGED + 1])
+async def test_rows_written_first_in_a_transaction_are_undone_with_it(database: Database, count: int) -> None:
+    """J5: nothing is committed by itself."""
+    for write in (insert_rows, upsert_rows):
+        async with database.writer.connect() as connection, connection.begin() as transaction:
+            await write(connection, days, rows(count, 3))
+            await transaction.rollback()
+        assert await total(database) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [1, FEWEST_STAGED + 1])
+async def test_rows_written_first_in_a_transaction_are_there_after_it(database: Database, count: int) -> None:
+    for spent in (3, 4):
+        async with database.writer.begin() as connection:
+            await upsert_rows(connection, days, rows(count, spent))
+        assert await total(database) == (count, spent * count)
+
+
+async def test_rows_staged_twice_in_a_transaction_are_each_written_once(database: Database) -> None:
+    """What the first call staged is gone when the second reads its own."""
+    first, second = rows(2 * FEWEST_STAGED, 3), rows(FEWEST_STAGED, 5)
+    heads = [(n, 1) for n in range(2 * FEWEST_STAGED)]
+    async with database.writer.begin() as connection:
+        for part in (first, second):
+            await upsert_rows(connection, days, part)
+        await insert_rows(connection, rolled, heads)
+        for seq, part in ((2, heads), (3, heads[:FEWEST_STAGED])):
+            await update_rows(connection, rolled, ["org_id", "seq"], [(org_id, seq) for org_id, _ in part])
+        assert await connection.scalar(select(func.sum(rolled.c.seq))) == 5 * FEWEST_STAGED
+    assert await total(database) == (2 * FEWEST_STAGED, 8 * FEWEST_STAGED)
+
+
+async def test_rows_of_several_orgs_are_found_by_their_place(database: Database) -> None:
+    """Journal rows that are not there are left out, and nobody else's are found."""
+    names = ["org_id", "seq", "kind"]
+    width = len(journal.columns)
+    async with database.writer.begin() as connection:
+        made = [(org_id, seq, "KeyHeld", 1, *[None] * (width - 4)) for org_id in (1, 2) for seq in (1, 2, 3)]
+        await insert_rows(connection, journal, made)
+        found = await select_at(connection, journal, names, {1: [1, 3, 9], 2: [2], 3: [1], 4: []})
+        assert sorted(tuple(row) for row in found) == [(1, 1, "KeyHeld"), (1, 3, "KeyHeld"), (2, 2, "KeyHeld")]
+        assert await select_at(connection, journal, names, {}) == []
