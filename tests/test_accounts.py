@@ -22,7 +22,7 @@ from ledger.gateways.litellm import parse_litellm
 from ledger.gateways.openrouter import parse_openrouter
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store import accounts, observed, reports, tokens
+from ledger.store import accounts, balances, observed, reports, tokens
 from ledger.store.dialect import Database
 from tests.gateways.payloads import END_US, HASH, litellm, openrouter, openrouter_span
 from tests.servers.openrouter import TOKEN, hash_of
@@ -90,7 +90,7 @@ async def test_a_sync_links_hashes_and_names_so_that_usage_by_name_is_the_keys_a
     assert list(found.ambiguous) == ["twin"] and again.links == [] and len(again.unknown) == 2
     await service.record([event for event in parse_openrouter(openrouter(openrouter_span()), "acme", here)])  # type: ignore[misc]
     async with database.snapshot() as connection:
-        (balance,) = await reports.balances(connection, await head_of(database), ["key:coder"], [Period.LIFETIME], END_US)
+        (balance,) = await balances.standing(connection, await head_of(database), ["key:coder"], [Period.LIFETIME], END_US)
         assert balance["spent_usd"] == "0.00006958"
         names = (await accounts.credentials(connection, (await head_of(database)).org_id))["coder"]
     assert set(names) == {"Agentic Coding", hash_of("Agentic Coding")}

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, union_all
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import ORG, Books, SumKey
-from ..core.caps import Cap, Sum, counted
+from ..core.caps import Cap, Enforce, Sum, counted
+from ..core.keys import Workspace
 from ..core.levels import enforced
 from ..core.money import usd_text
 from ..core.questions import SUMS, Dimension, Kind
@@ -15,8 +16,10 @@ from ..core.window import Period, Window, window_at, windows_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import lines, reports
+from . import tables as t
+from .bulk import chunks
 from .report import EARLY_US, seq_before
-from .reports import Head, Json, books_about
+from .reports import Head, Json
 
 
 async def standing(
@@ -26,7 +29,7 @@ async def standing(
 
     `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
     """
-    books = await books_about(connection, head, [], scopes, figures_only=True)
+    books = await _caps_about(connection, head, scopes)
     windows = windows_at(at_us, head.zone)
     wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
     caps = {scope: _caps_above(books, scope) for scope in scopes}
@@ -36,6 +39,31 @@ async def standing(
     instant = at_us if now_us is None else now_us
     above = {scope: above_json(books, caps[scope], windows, instant) for scope in scopes}
     return [reports.balance_json(books, scope, windows[period]) | {"above": above[scope]} for scope in scopes for period in periods]
+
+
+_K, _C, _G = t.keys.c, t.caps.c, t.guardrails.c
+_ORG = bindparam("org")
+_KEYS = select(t.keys).where(_K.org_id == _ORG, or_(*(column.in_(bindparam("ids", expanding=True)) for column in (_K.key_id, _K.alias_of))))
+_CAPS = select(t.caps).where(_C.org_id == _ORG, _C.scope.in_(bindparam("scopes", expanding=True)))
+_RAILS = select(t.guardrails).where(_G.org_id == _ORG).order_by(_G.guardrail_id)
+
+
+async def _caps_about(connection: AsyncConnection, head: Head, scopes: Sequence[str]) -> Books:
+    """Books that know the caps on some scopes, on their keys' workspaces and on the org, and nothing else: by few statements,
+    made once, since balances are asked for often."""
+    books = Books(head.org, complete=False)
+    books.seq, books.recorded_us, books.zone, books.enforce = head.seq, head.recorded_us, head.zone, Enforce(head.enforce)
+    for ids in chunks(scope[4:] for scope in scopes if scope.startswith("key:")):
+        for row in await connection.execute(_KEYS, {"org": head.org_id, "ids": ids}):
+            projections.read_key(books, row)
+    homes = {key.workspace for key in books.keys.values()} | {scope[10:] for scope in scopes if scope.startswith("workspace:")}
+    books.workspaces |= {home: Workspace(workspace_id=home) for home in homes}
+    for some in chunks([ORG, *(f"key:{key}" for key in books.keys), *(f"workspace:{home}" for home in homes)]):
+        for row in await connection.execute(_CAPS, {"org": head.org_id, "scopes": some}):
+            projections.read_cap(books, row)
+    for row in await connection.execute(_RAILS, {"org": head.org_id}):
+        projections.read_guardrail(books, row)
+    return books
 
 
 def _scopes_above(books: Books, scope: str) -> Iterable[str]:
@@ -98,7 +126,7 @@ async def stood(
 
     Without caps: what limits stood then is not what stands now.
     """
-    books = await books_about(connection, head, [], scopes, figures_only=True)
+    books = await _caps_about(connection, head, scopes)
     seq = head.seq if recorded_us is None else await seq_before(connection, head, recorded_us + 1)
     shown: list[Json] = []
     for scope in scopes:

@@ -5,10 +5,11 @@ Structure (keys, caps, open breaches …) is loaded whole for an org; sums are l
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, literal, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, literal, select, true, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books, Said, SumKey
@@ -99,8 +100,8 @@ def _read_workspace(books: Books, row: Any) -> None:
     books.workspaces[row.workspace_id] = Workspace(workspace_id=row.workspace_id, deleted=bool(row.deleted), seq=row.seq)
 
 
-def _read_key(books: Books, row: Any) -> None:
-    """By place, not by name: an org may have a hundred thousand keys."""
+def read_key(books: Books, row: Any) -> None:
+    """Puts a row of `keys` in books. By place, not by name: an org may have a hundred thousand keys."""
     _, key_id, workspace, state, revision, changed_us, held, by, leaking, alias_of, deleted, seq = row
     books.put_key(Key(
         key_id=key_id, workspace=workspace, state=State(state), revision=revision, changed_us=changed_us, held=held, by=by,
@@ -120,11 +121,13 @@ def _read_confirmation(books: Books, row: Any) -> None:
     )  # fmt: skip
 
 
-def _read_cap(books: Books, row: Any) -> None:
+def read_cap(books: Books, row: Any) -> None:
+    """Puts a row of `caps` in books."""
     books.put_cap(Cap(cap_id=row.cap_id, scope=row.scope, rule=_rule(row), seq=row.seq), None)
 
 
-def _read_guardrail(books: Books, row: Any) -> None:
+def read_guardrail(books: Books, row: Any) -> None:
+    """Puts a row of `guardrails` in books."""
     books.guardrails[row.guardrail_id] = guardrail_of(row)
 
 
@@ -173,11 +176,11 @@ def _read_label(books: Books, row: Any) -> None:
 
 _READERS = {
     t.workspaces: _read_workspace,
-    t.keys: _read_key,
+    t.keys: read_key,
     t.credentials: _read_credential,
     t.confirmations: _read_confirmation,
-    t.caps: _read_cap,
-    t.guardrails: _read_guardrail,
+    t.caps: read_cap,
+    t.guardrails: read_guardrail,
     t.connections: _read_connection,
     t.breaches: _read_breach,
     t.spoken: _read_spoken,
@@ -197,28 +200,44 @@ async def load_sums(connection: AsyncConnection, wanted: Iterable[tuple[int, Boo
             books.put_sum(key, Sum())
             if books.may_hold(key.scope):
                 by_window[key.period, key.start].append((org_id, key.scope))
-    queries: list[Any] = [_window_sums(period, start, part) for (period, start), scopes in by_window.items() for part in chunks(scopes)]
-    for some in chunks(queries, MOST_JOINED):
-        for row in await connection.execute(some[0] if len(some) == 1 else union_all(*some)):
-            period, start, org_id, scope, *sums = tuple(row)
+    parts = [(period, start, part) for (period, start), scopes in by_window.items() for part in chunks(scopes)]
+    for some in chunks(parts, MOST_JOINED):
+        query = _sums_of(tuple((period, len({org_id for org_id, _ in part}) == 1) for period, _, part in some))
+        values = {name: value for n, window in enumerate(some) for name, value in _values_of(n, *window).items()}
+        for period, start, org_id, scope, *sums in map(tuple, await connection.execute(query, values)):
             shelf[org_id].put_sum(SumKey(scope, Period(period), start), Sum(*map(int, sums)))
 
 
-def _window_sums(period: Period, start: int, scopes: Sequence[tuple[int, str]]) -> Any:
+@lru_cache(maxsize=512)
+def _sums_of(windows: tuple[tuple[Period, bool], ...]) -> Any:
+    """The statement that asks for so many windows, each of one org or of several: made once."""
+    return union_all(*(_window_sums(n, *window) for n, window in enumerate(windows)))
+
+
+def _window_sums(n: int, period: Period, one_org: bool) -> Any:
+    """The sums of scopes in the nth window; of a single org, so that a database spread by org asks one place."""
     table, column = (t.hours, t.hours.c.hour_us) if period is Period.HOUR else (t.days, t.days.c.day)
-    c, end = table.c, start + 1 if period is Period.HOUR else next_first_day(period, start)
+    c, start = table.c, bindparam(f"start{n}", type_=t.Big)
     sums = (func.sum(c[name]) for name in SUMS)
-    query = select(literal(period.value), literal(start, t.Big), c.org_id, c.scope, *sums).group_by(c.org_id, c.scope)
-    query = query.where(_among(table, scopes))
-    return query if period is Period.LIFETIME else query.where(column >= start, column < end)
+    query = select(literal(period.value), start.label("start"), c.org_id, c.scope, *sums).group_by(c.org_id, c.scope)
+    scopes = bindparam(f"scopes{n}", expanding=True)
+    query = (
+        query.where(c.org_id == bindparam(f"org{n}"), c.scope.in_(scopes))
+        if one_org
+        else query.where(tuple_(c.org_id, c.scope).in_(scopes))
+    )
+    return query if period is Period.LIFETIME else query.where(column >= start, column < bindparam(f"end{n}", type_=t.Big))
 
 
-def _among(table: Table, pairs: Sequence[tuple[int, str]]) -> ColumnElement[bool]:
-    """Rows of these (org_id, scope); of a single org, so that a database spread by org asks one place."""
+def _values_of(n: int, period: Period, start: int, pairs: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """The nth window's values of such a statement; `pairs`: (org_id, scope)."""
     orgs = {org_id for org_id, _ in pairs}
+    values: dict[str, Any] = {f"start{n}": start, f"scopes{n}": pairs if len(orgs) > 1 else [scope for _, scope in pairs]}
     if len(orgs) == 1:
-        return and_(table.c.org_id == orgs.pop(), table.c.scope.in_([scope for _, scope in pairs]))
-    return tuple_(table.c.org_id, table.c.scope).in_(pairs)
+        values[f"org{n}"] = orgs.pop()
+    if period is not Period.LIFETIME:
+        values[f"end{n}"] = start + 1 if period is Period.HOUR else next_first_day(period, start)
+    return values
 
 
 async def load_after(connection: AsyncConnection, org_id: int, books: Books, after: Mapping[Period, int]) -> None:

@@ -7,16 +7,16 @@ text, times as RFC 3339.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, and_, func, or_, select
+from sqlalchemy import Table, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
-from ..core.books import ORG, Books, SumKey
+from ..core.books import ORG, Books
 from ..core.caps import Breach, Cap, Enforce, Guardrail, Rule, Sum, Waits, counted
 from ..core.connections import Connection
 from ..core.labels import History, amended, as_of
 from ..core.money import usd_text
-from ..core.window import Period, Window, date_of, day_at, window_at
+from ..core.window import Window, date_of, day_at
 from ..wire.times import moment_text
 from . import books as projections
 from . import journal
@@ -38,19 +38,20 @@ class Head(NamedTuple):
     brake: int
 
 
+_O = t.orgs.c
+_HEADS = select(_O.org, _O.org_id, _O.seq, _O.recorded_us, _O.org_seq, _O.zone, _O.enforce, _O.brake).where(_O.seq > 0)
+_HEAD = _HEADS.where(_O.org == bindparam("name"))
+
+
 async def head(connection: AsyncConnection, org: str) -> Head | None:
     """An org, if anything was ever booked for it."""
-    c = t.orgs.c
-    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce, c.brake).where(c.org == org, c.seq > 0)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_HEAD, {"name": org})).one_or_none()
     return None if row is None else Head(*row)
 
 
 async def orgs(connection: AsyncConnection, after: str = "", limit: int = 100) -> list[Head]:
     """Orgs by name."""
-    c = t.orgs.c
-    query = select(c.org, c.org_id, c.seq, c.recorded_us, c.org_seq, c.zone, c.enforce, c.brake).where(c.seq > 0, c.org > after)
-    return [Head(*row) for row in await connection.execute(query.order_by(c.org).limit(limit))]
+    return [Head(*row) for row in await connection.execute(_HEADS.where(_O.org > after).order_by(_O.org).limit(limit))]
 
 
 def org_json(head: Head) -> Json:
@@ -68,11 +69,8 @@ async def page(connection: AsyncConnection, head: Head, table: Table, column: st
     return list(await connection.scalars(query))
 
 
-async def books_about(
-    connection: AsyncConnection, head: Head, keys: Sequence[str], scopes: Iterable[str] = (), *, figures_only: bool = False
-) -> Books:
-    """The org's books as far as these keys, their workspaces, and these other scopes go. `figures_only`: no more than what was
-    spent and the caps on it takes, which is asked for often."""
+async def books_about(connection: AsyncConnection, head: Head, keys: Sequence[str], scopes: Iterable[str] = ()) -> Books:
+    """The org's books as far as these keys, their workspaces, and these other scopes go."""
     ids = {*keys, *(scope[4:] for scope in scopes if scope.startswith("key:"))}
     k = t.keys.c
     mine = and_(k.org_id == head.org_id, or_(k.key_id.in_(ids), k.alias_of.in_(ids)))
@@ -91,8 +89,6 @@ async def books_about(
         t.spoken: None,
         t.labels: t.labels.c.scope.in_(all_scopes),
     }
-    if figures_only:
-        only |= dict.fromkeys((t.credentials, t.confirmations, t.breaches, t.waits, t.labels))
     return (await projections.load(connection, {head.org: head.org_id}, only))[head.org]
 
 
@@ -176,15 +172,6 @@ async def label_history(connection: AsyncConnection, head: Head) -> dict[str, di
         labels = said.setdefault(scope, {})
         labels[name] = (*labels.get(name, ()), (since, value))
     return said
-
-
-async def balances(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> list[Json]:
-    """What scopes spent in the windows that contain an instant, with what their caps leave."""
-    books = await books_about(connection, head, [], scopes, figures_only=True)
-    windows = {period: window_at(period, at_us, head.zone) for period in periods}
-    wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
-    await projections.load_sums(connection, [(head.org_id, books, wanted)])
-    return [balance_json(books, scope, windows[period]) for scope in scopes for period in periods]
 
 
 def balance_json(books: Books, scope: str, window: Any) -> Json:

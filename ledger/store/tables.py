@@ -106,6 +106,12 @@ keys = _table(
     _big("org_id"), _text("key_id"), _text("workspace"), _text("state"), _big("revision"), _big("changed_us"),
     _text("held", null=True), _text("by", null=True), _flag("leaking"), _text("alias_of", null=True), _flag("deleted"), _big("seq"),
     key=("org_id", "key_id"),
+    indexes=(
+        Index(
+            "ix_keys_alias_of", "org_id", "alias_of",
+            sqlite_where=text("alias_of IS NOT NULL"), postgresql_where=text("alias_of IS NOT NULL"),
+        ),
+    ),
 )  # fmt: skip
 
 credentials = _table("credentials", _big("org_id"), _text("credential"), _text("key"), key=("org_id", "credential"))
@@ -117,7 +123,12 @@ confirmations = _table(
     key=("org_id", "key", "credential", "connection"),
 )  # fmt: skip
 
-caps = _table("caps", _big("org_id"), _text("cap_id"), _text("scope"), *_rule(), _big("seq"), key=("org_id", "cap_id"))
+caps = _table(
+    "caps",
+    _big("org_id"), _text("cap_id"), _text("scope"), *_rule(), _big("seq"),
+    key=("org_id", "cap_id"),
+    indexes=(Index(None, "org_id", "scope"),),
+)  # fmt: skip
 
 guardrails = _table(
     "guardrails",

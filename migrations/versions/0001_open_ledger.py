@@ -64,6 +64,9 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=True,
     )
+    with op.batch_alter_table("caps", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_caps_org_id_scope"), ["org_id", "scope"], unique=False)
+
     op.create_table(
         "commands",
         sa.Column("org_id", big(), nullable=False),
@@ -273,6 +276,15 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=True,
     )
+    with op.batch_alter_table("keys", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_keys_alias_of",
+            ["org_id", "alias_of"],
+            unique=False,
+            sqlite_where=sa.text("alias_of IS NOT NULL"),
+            postgresql_where=sa.text("alias_of IS NOT NULL"),
+        )
+
     op.create_table(
         "known_ids",
         sa.Column("org_id", big(), nullable=False),
@@ -493,6 +505,11 @@ def downgrade() -> None:
     op.drop_table("labels")
     op.drop_table("observed")
     op.drop_table("known_ids")
+    with op.batch_alter_table("keys", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_keys_alias_of", sqlite_where=sa.text("alias_of IS NOT NULL"), postgresql_where=sa.text("alias_of IS NOT NULL")
+        )
+
     op.drop_table("keys")
     with op.batch_alter_table("journal", schema=None) as batch_op:
         batch_op.drop_index(
@@ -516,5 +533,8 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_commands_delivery_next_us"))
 
     op.drop_table("commands")
+    with op.batch_alter_table("caps", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_caps_org_id_scope"))
+
     op.drop_table("caps")
     op.drop_table("breaches")

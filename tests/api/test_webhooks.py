@@ -28,7 +28,7 @@ from ledger.core.connections import Connection, Direction, Gateway
 from ledger.core.window import Period
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store import heard, reports, tokens
+from ledger.store import balances, heard, reports, tokens
 from ledger.store import tables as t
 from ledger.store.dialect import Database, connect
 from ledger.store.gauges import read_now
@@ -82,7 +82,7 @@ async def spent(service: Service, scope: str = "org") -> tuple[str, int]:
     async with service.database.snapshot() as connection:
         head = await reports.head(connection, "acme")
         assert head is not None
-        (balance,) = await reports.balances(connection, head, [scope], [Period.LIFETIME], NOW_US)
+        (balance,) = await balances.standing(connection, head, [scope], [Period.LIFETIME], NOW_US)
     return balance["spent_usd"], balance["requests"]
 
 

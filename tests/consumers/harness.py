@@ -26,7 +26,7 @@ from ledger.core.window import Period
 from ledger.kafka import Kafka, create_topics
 from ledger.metrics import Metrics
 from ledger.service import Service
-from ledger.store import outbox, reports
+from ledger.store import balances, outbox, reports
 from ledger.store.dialect import Database, connect
 from ledger.store.replay import verify
 from tests.servers.processes import free_port
@@ -114,7 +114,7 @@ class Stage:
         async with self.database.snapshot() as connection:
             for head in await reports.orgs(connection, limit=1000):
                 scopes = [f"key:key-{n}" for n in range(KEYS)]
-                for row in await reports.balances(connection, head, scopes, [Period.LIFETIME], time.time_ns() // 1000):
+                for row in await balances.standing(connection, head, scopes, [Period.LIFETIME], time.time_ns() // 1000):
                     found[head.org, row["scope"][4:]] = row
         return found
 
@@ -148,7 +148,7 @@ class Stage:
                 head = await reports.head(connection, org)
                 if head is None:
                     return 0
-                (row,) = await reports.balances(connection, head, ["org"], [Period.LIFETIME], time.time_ns() // 1000)
+                (row,) = await balances.standing(connection, head, ["org"], [Period.LIFETIME], time.time_ns() // 1000)
                 return int(row["requests"])
         except Exception:
             return None

@@ -11,7 +11,7 @@ from ledger.core.commands import SetCap, Status
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.record import Shelf, record
-from ledger.store import outbox, reports
+from ledger.store import balances, outbox, reports
 from ledger.store.dialect import Database
 from ledger.store.replay import verify
 from tests.store.events import NOW_US, usage
@@ -37,7 +37,7 @@ async def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(database: Da
         head = await reports.head(connection, "acme")
         assert head is not None
         assert await verify(connection, head.org_id, "acme", lambda _: None) is None
-        (balance,) = await reports.balances(connection, head, ["key:k"], [Period.DAY], NOW_US)
+        (balance,) = await balances.standing(connection, head, ["key:k"], [Period.DAY], NOW_US)
         assert (balance["spent_usd"], balance["requests"]) == ("7.00", 7)
         assert len(await reports.breaches(connection, head)) == 1
         assert [row.topic for row in await outbox.take(connection, 100)].count("ledger.key-commands") == 1

@@ -14,7 +14,7 @@ from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.pipeline import Pipeline
 from ledger.record import Shelf, record
-from ledger.store import reports
+from ledger.store import balances, reports
 from ledger.store.bulk import FEWEST_STAGED
 from ledger.store.dialect import Database, connect
 from ledger.store.replay import verify
@@ -56,7 +56,7 @@ async def check(database: Database, sent: list[RecordUsage]) -> None:
             head = await reports.head(connection, org)
             assert head is not None
             assert await verify(connection, head.org_id, org, lambda _: None) is None
-            (balance,) = await reports.balances(connection, head, ["org"], [Period.DAY], NOW_US)
+            (balance,) = await balances.standing(connection, head, ["org"], [Period.DAY], NOW_US)
             breaches = await reports.breaches(connection, head)
         assert balance["requests"] == sum(command.usage.org == org for command in once)
         assert len(breaches) == 1

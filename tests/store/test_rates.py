@@ -10,7 +10,7 @@ from ledger.core.window import Period
 from ledger.metrics import Metrics
 from ledger.pricing import Pricer, price_waiting
 from ledger.service import Service
-from ledger.store import journal, rates, reports
+from ledger.store import balances, journal, rates, reports
 from ledger.store.dialect import Database
 from ledger.store.replay import verify
 from ledger.wire.usage import identity
@@ -85,16 +85,16 @@ async def test_what_waits_is_priced_in_its_own_window_and_caps_see_it(database: 
     async with database.snapshot() as connection:
         head = await reports.head(connection, "acme")
         assert head is not None
-        (balance,) = await reports.balances(connection, head, ["key:k"], [Period.DAY], NOW_US)
+        (balance,) = await balances.standing(connection, head, ["key:k"], [Period.DAY], NOW_US)
         assert (balance["spent_usd"], balance["unpriced"]) == ("0", 2)
     await take_in(database, [rate("5e-6")], Origin.OPERATOR, NOW_US - 10_000_000)
     pricer = Pricer(service)
     assert (await pricer.once(), await pricer.once()) == (2, 0)
     assert await price_waiting(service, await the_card(database)) == 0, "each is priced once"
     async with database.snapshot() as connection:
-        (balance,) = await reports.balances(connection, head, ["key:k"], [Period.DAY], NOW_US)
+        (balance,) = await balances.standing(connection, head, ["key:k"], [Period.DAY], NOW_US)
         assert (balance["spent_usd"], balance["unpriced"], balance["requests"]) == ("5.00", 1, 3)
-        (old,) = await reports.balances(connection, head, ["key:k"], [Period.DAY], NOW_US - 40 * DAY)
+        (old,) = await balances.standing(connection, head, ["key:k"], [Period.DAY], NOW_US - 40 * DAY)
         assert (old["spent_usd"], old["unpriced"]) == ("5.00", 0)
         (breach,) = await reports.breaches(connection, head, limit=9, open_only=True)
         assert (breach["cap"], breach["spent_usd"]) == ("day", "5.00")
@@ -114,7 +114,7 @@ async def test_a_computed_price_is_booked_journaled_with_its_version_and_read_ba
         commands = [entry.command for entry in entries if type(entry).__name__ == "UsageRecorded"]  # type: ignore[union-attr]
         said = [(c.cost, c.computed, c.card, c.booked) for c in commands]
         assert said == [(None, USD, 1, USD), (3 * USD, USD, 1, 3 * USD), (None, None, None, None)]
-        (balance,) = await reports.balances(connection, head, ["org"], [Period.DAY], NOW_US)
+        (balance,) = await balances.standing(connection, head, ["org"], [Period.DAY], NOW_US)
         assert (balance["spent_usd"], balance["unpriced"]) == ("4.00", 1)
         assert await verify(connection, head.org_id, "acme", lambda _: None) is None
         (apart,) = await rates.drift(connection, head.org_id, 0, 5)

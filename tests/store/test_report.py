@@ -11,8 +11,8 @@ from ledger.core.money import Nanos
 from ledger.core.questions import Question, Row, parse_by, parse_grain, parse_where, question
 from ledger.core.window import Period, day_number, day_start_us
 from ledger.record import Shelf, record
+from ledger.store import balances, report, reports, rollup
 from ledger.store import replay as replaying
-from ledger.store import report, reports, rollup
 from ledger.store import tables as t
 from ledger.store.dialect import Database
 from ledger.wire.usage import identity
@@ -111,7 +111,7 @@ async def test_every_grouping_adds_up_to_the_balances_to_the_nano_however_far_th
     async with database.snapshot() as connection:
         head = await reports.head(connection, ORG)
         assert head is not None
-        (balance,) = await reports.balances(connection, head, ["org"], [Period.MONTH], NOON_US)
+        (balance,) = await balances.standing(connection, head, ["org"], [Period.MONTH], NOON_US)
     assert (balance["spent_usd"], balance["unpriced"], balance["requests"]) == ("1.920000008", 0, 6)
     for by, grain in QUESTIONS:
         rows = await answer(database, ask(by, grain))
