@@ -18,6 +18,8 @@ from .record import Booked, Chunk, Effect, Kept, Shelf, append, decide, find, lo
 from .store import books as projections
 from .store.dialect import Database, lock_orgs, prefer_indexes
 
+MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
+MOST_IN_TURN = 1_000  # where batches do not overlap: while these are written, the next ones are read
 FEWEST_AHEAD = 2_000  # commands: fewer are booked sooner in one transaction than in several that overlap
 
 
@@ -40,10 +42,14 @@ class Flight(NamedTuple):
 
 
 class Pipeline:
-    """Books batches; `book` may be called while earlier calls are under way, and keeps their order."""
+    """Books batches; `book` may be called while earlier calls are under way, and keeps their order.
+
+    `most`: how many commands are worth a transaction.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.most = MOST_TOGETHER if database.overlaps else MOST_IN_TURN
         self._shelf = Shelf()
         self._turn = asyncio.Lock()
         self._writing = asyncio.Lock()

@@ -19,7 +19,6 @@ from .wire.events import HandOver
 Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
 _Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]], str | None]
-MOST_TOGETHER = 20_000  # commands in one transaction: about half a second's work
 MOST_AHEAD = 2  # batches under way: one written, one decided
 
 
@@ -106,7 +105,7 @@ class Service:
                 continue
             self._under_way += 1
             taken, size = 0, 0
-            while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= MOST_TOGETHER):
+            while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= self._pipeline.most):
                 size += len(self._waiting[taken][0])
                 taken += 1
             together, self._waiting = self._waiting[:taken], self._waiting[taken:]
