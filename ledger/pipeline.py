@@ -14,7 +14,7 @@ from .core.batch import RECORDED, Found
 from .core.books import Books, SumKey
 from .core.commands import Command, RecordUsage
 from .core.window import Period
-from .record import Booked, Chunk, Effect, Kept, Shelf, append, decide, find, load, record, save
+from .record import Booked, Chunk, Effect, Kept, Run, Shelf, append, decide, find, load, record, save
 from .store import books as projections
 from .store.dialect import Database, lock_orgs, prefer_indexes
 
@@ -153,11 +153,12 @@ class Pipeline:
 
 def _by_org(commands: Sequence[RecordUsage]) -> Chunk:
     chunk: Chunk = {}
-    for index, command in enumerate(commands):
+    for place, command in enumerate(commands):
         mine = chunk.get(command.usage.org)
         if mine is None:
-            mine = chunk[command.usage.org] = []
-        mine.append((index, command))
+            mine = chunk[command.usage.org] = Run([], [])
+        mine.places.append(place)
+        mine.commands.append(command)
     return chunk
 
 
@@ -169,8 +170,11 @@ def _needs_days(books: Books, sums: set[SumKey]) -> bool:
 def _add_repeats(found: Mapping[str, Found], chunk: Chunk, flight: Flight) -> None:
     """Makes known to a batch what of it is being booked by one in flight before it."""
     for org, outcomes in flight.booked.outcomes.items():
-        for seen in [outcome.seen for outcome in outcomes if org in found]:
-            for digest in seen.keys() & [command.digest for _, command in chunk[org] if type(command) is RecordUsage]:
+        if org not in found:
+            continue
+        sent = [command.digest for command in chunk[org].commands if type(command) is RecordUsage]
+        for seen in [outcome.seen for outcome in outcomes]:
+            for digest in seen.keys() & sent:
                 first = seen[digest]
                 found[org].known[digest] = first.seq
                 found[org].originals[first.seq] = first

@@ -8,6 +8,7 @@ committed.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,9 +31,18 @@ MOST_SUMS = 400_000  # kept in memory over all orgs, about 150 bytes each
 
 
 Kept = dict[str, tuple[int, Books]]  # by org: its id, and its books
-Chunk = dict[str, list[tuple[int, Command]]]  # by org: commands, each with its place in the batch
 _TOGETHER = {RecordUsage, ConfirmCommand}
 Wanted = list[tuple[int, Books, set[SumKey]]]
+
+
+class Run(NamedTuple):
+    """One org's commands, all of one kind, and where each stands in the batch."""
+
+    places: list[int]
+    commands: list[Command]
+
+
+Chunk = dict[str, Run]  # by org
 
 
 class Shelf:
@@ -134,18 +144,17 @@ async def _caught_up(connection: AsyncConnection, org_id: int, books: Books, seq
 def _rounds(commands: Sequence[Command | None], orgs: Sequence[str]) -> Iterator[Chunk]:
     """Commands by org, cut into runs of usage, runs of confirmations, and single orders: what an order changes decides what
     the next one needs; a confirmation needs nothing."""
-    runs: dict[str, list[list[tuple[int, Command]]]] = {org: [] for org in orgs}
+    runs: dict[str, list[Run]] = {org: [] for org in orgs}
     for index, command in enumerate(commands):
         if command is None:
             continue
-        mine = runs[org_of(command)]
-        kind = type(command)
-        if mine and kind in _TOGETHER and type(mine[-1][-1][1]) is kind:
-            mine[-1].append((index, command))
-        else:
-            mine.append([(index, command)])
+        mine, kind = runs[org_of(command)], type(command)
+        if not (mine and kind in _TOGETHER and type(mine[-1].commands[0]) is kind):
+            mine.append(Run([], []))
+        mine[-1].places.append(index)
+        mine[-1].commands.append(command)
     if not commands:
-        yield {org: [] for org in orgs}
+        yield {org: Run([], []) for org in orgs}
     for level in zip_longest(*runs.values()):
         yield {org: run for org, run in zip(runs, level, strict=True) if run is not None}
 
@@ -161,9 +170,9 @@ async def _book(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: i
 
 async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: int) -> tuple[dict[str, Found], Wanted]:
     """Step 2, the rest of it: what the journal holds for these commands, and the sums that must be loaded for them."""
-    digests = {kept[org][0]: [c.digest for _, c in run if isinstance(c, IDENTIFIED)] for org, run in chunk.items()}
+    digests = {kept[org][0]: [c.digest for c in run.commands if isinstance(c, IDENTIFIED)] for org, run in chunk.items()}
     known = await journal.known(connection, {org_id: mine for org_id, mine in digests.items() if mine})
-    corrected = {kept[org][0]: [c.entry for _, c in run if isinstance(c, CorrectUsage)] for org, run in chunk.items()}
+    corrected = {kept[org][0]: [c.entry for c in run.commands if isinstance(c, CorrectUsage)] for org, run in chunk.items()}
     told = {kept[org][0]: (org, {*known.get(kept[org][0], {}).values(), *corrected[kept[org][0]]}) for org in chunk}
     originals = await journal.entries_of_orgs(connection, told)
     wanted: Wanted = []
@@ -174,7 +183,7 @@ async def find(connection: AsyncConnection, kept: Kept, chunk: Chunk, now_us: in
         if corrected[org_id]:
             mine.prices = await journal.prices(connection, org_id, corrected[org_id])
         await projections.load_after(connection, org_id, books, ahead(books, max(now_us, books.recorded_us)))
-        missing = needs(books, [command for _, command in run], now_us, mine.originals)
+        missing = needs(books, run.commands, now_us, mine.originals)
         wanted.append((org_id, books, missing.sums))
         if missing.hours is not None:
             scopes, zone = missing.hours
@@ -200,13 +209,12 @@ def decide(kept: Kept, chunk: Chunk, found: Mapping[str, Found], now_us: int, bo
     parked: list[tuple[str, bytes, str, int, str]] = []
     for org, run in chunk.items():
         org_id, books = kept[org]
-        commands = [command for _, command in run]
-        outcome = execute(books, commands, now_us, found[org])
+        outcome = execute(books, run.commands, now_us, found[org])
         booked.outcomes.setdefault(org, []).append(outcome)
         odd = [place for place, result in enumerate(outcome.results) if result is not RECORDED]
         for place in odd:
-            booked.results[run[place][0]] = outcome.results[place]
-        parked += _parked([commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
+            booked.results[run.places[place]] = outcome.results[place]
+        parked += _parked([run.commands[place] for place in odd], [outcome.results[place] for place in odd], now_us)
         touched.append((org_id, books))
         entries.append((org_id, outcome.entries))
         messages += [(org_id, message) for entry in outcome.facts for message in messages_of(org, entry)]
