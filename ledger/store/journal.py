@@ -15,7 +15,7 @@ from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
 from .bulk import append_rows, chunks, select_after, select_at, select_known
-from .packing import pack_known, pack_row, pack_usage
+from .packing import pack_fact, pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 
 USAGE, SHARED = "UsageRecorded", "ShareBooked"
@@ -103,7 +103,11 @@ def _ordered(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 def _packed(org_id: int, entry: Entry) -> bytes:
-    return pack_usage(org_id, entry) if type(entry) is UsageRecorded else pack_row(_fact_row(org_id, entry))
+    if isinstance(entry, UsageRecorded):
+        return pack_usage(org_id, entry)
+    if isinstance(entry, UsageCorrected | ShareBooked):
+        return pack_row(_fact_row(org_id, entry))
+    return pack_fact(org_id, entry.seq, type(entry).__name__, entry.recorded_us, encode_fact(entry))
 
 
 async def known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> dict[int, dict[bytes, int]]:

@@ -24,6 +24,7 @@ _COUNTS = Struct(">" + "iq" * 8).pack
 _KNOWN = Struct(">hiqi16siq").pack
 _JOURNAL_FIELDS = 42
 _NOTHING_MORE = _NULL * 11  # member … data, of a call that says nothing of them
+_DATA_ONLY = _NULL * 37  # day … corrects
 _encode = msgspec.json.encode
 
 
@@ -77,6 +78,11 @@ def _place(workspace: str, key: str, sent_key: str, sent_workspace: str | None) 
 @lru_cache(4_096)
 def _kind(byok: bool, batch: bool, model: str | None, provider: str | None) -> bytes:
     return _FLAGS(1, byok, 1, batch) + _text(model) + _text(provider)
+
+
+def pack_fact(org_id: int, seq: int, kind: str, recorded_us: int, data: str) -> bytes:
+    """An entry that has nothing in the journal's columns but what every entry has, and its data."""
+    return _FIELDS(_JOURNAL_FIELDS) + _BIG(8, org_id) + _BIG(8, seq) + _name(kind) + _BIG(8, recorded_us) + _DATA_ONLY + _text(data)
 
 
 def pack_known(org_id: int, digest: bytes, seq: int) -> bytes:
