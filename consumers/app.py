@@ -4,7 +4,6 @@ FastStream is the shell: it connects, subscribes, and stops in order. Its handle
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -26,6 +25,7 @@ from consumers.relay import relay_once
 from consumers.usage import UsageConsumer
 from consumers.watchdog import Watchdog
 from ledger.agent import Agent
+from ledger.collector import spare_the_collector
 from ledger.core.connections import Connection
 from ledger.gateways.channels import Channel
 from ledger.gateways.gateway import Gateway
@@ -84,9 +84,7 @@ class Consumers:
             await stack.enter_async_context(self._loops(producer))
             if "pulse" in self.names:
                 await stack.enter_async_context(showing_gauges(self.service))
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 50)  # a batch is many objects and no cycles
+            spare_the_collector()
             log.info("consuming", consumers=",".join(self.names))
             await self.app.run()
         if self.fatal is not None:

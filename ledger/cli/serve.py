@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from .. import embedded
 from ..api.app import build_app
 from ..chores import chores
+from ..collector import spare_the_collector
 from ..gateways.outward import open_gateway
 from ..gauges import showing_gauges
 from ..kafka import door, producing
@@ -41,6 +42,7 @@ def serve() -> None:
         given = settings()
         configure_logs(given.log_level)
         async with running(given) as server:
+            spare_the_collector()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, server.stop_soon)
             await server.wait()
