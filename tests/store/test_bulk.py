@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import func, select
 
-from ledger.store.bulk import FEWEST_STAGED, insert_rows, select_at, update_rows, upsert_rows
+from ledger.store.bulk import FEWEST_SEPARATE, FEWEST_STAGED, insert_rows, select_at, select_known, update_rows, upsert_rows
 from ledger.store.dialect import Database
-from ledger.store.tables import days, journal, rolled
+from ledger.store.tables import days, journal, known_ids, rolled
 
 
 def rows(count: int, spent: int) -> list[tuple[object, ...]]:
@@ -60,3 +60,13 @@ async def test_rows_of_several_orgs_are_found_by_their_place(database: Database)
         found = await select_at(connection, journal, names, {1: [1, 3, 9], 2: [2], 3: [1], 4: []})
         assert sorted(tuple(row) for row in found) == [(1, 1, "KeyHeld"), (1, 3, "KeyHeld"), (2, 2, "KeyHeld")]
         assert await select_at(connection, journal, names, {}) == []
+
+
+@pytest.mark.parametrize("count", [1, FEWEST_SEPARATE + 1])
+async def test_identities_are_found_by_org_and_digest(database: Database, count: int) -> None:
+    """J2: the same digest of another org is another one; those that nobody has are left out."""
+    digests = [n.to_bytes(16, "big") for n in range(2 * count)]
+    async with database.writer.begin() as connection:
+        await insert_rows(connection, known_ids, [(org_id, digest, 10 * org_id) for org_id in (1, 2) for digest in digests[:count]])
+        found = await select_known(connection, {1: digests, 3: digests})
+    assert sorted(found) == [(1, digest, 10) for digest in digests[:count]]
