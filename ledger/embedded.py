@@ -17,7 +17,7 @@ from .rollup import rollup_once
 from .service import Service
 
 PRICING_IDLE_S = 5.0
-ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile; little and often, as it takes its turn with ingest
+ROLLUP_IDLE_S = 2.0  # reports read the tail meanwhile
 
 
 async def run(

@@ -118,15 +118,17 @@ class Books:
         """What one call counts for."""
         return (f"key:{key}", f"workspace:{workspace}", ORG)
 
-    def caps_on(self, scope: str) -> tuple[Cap, ...]:
-        """The caps that stand on a scope itself, explicit and from guardrails, by id."""
+    def caps_on(self, scope: str, home: str | None = None) -> tuple[Cap, ...]:
+        """The caps that stand on a scope itself, explicit and from guardrails, by id. `home`: where a key that nobody knows yet
+        will be registered; it has the caps that it will come under there."""
+        if home is not None and scope.startswith("key:") and scope[4:] not in self.keys:
+            return self._caps_of(scope, home)
         found = self._caps_on.get(scope)
         if found is None:
-            found = self._caps_on[scope] = self.caps_for(scope, None)
+            found = self._caps_on[scope] = self._caps_of(scope, None)
         return found
 
-    def caps_for(self, scope: str, home: str | None) -> tuple[Cap, ...]:
-        """As `caps_on`; for a key that is not registered yet, the caps it will come under in the workspace `home`."""
+    def _caps_of(self, scope: str, home: str | None) -> tuple[Cap, ...]:
         caps = [self.caps[cap_id] for cap_id in self.caps_at.get(scope, ())]
         caps += [rail.cap_for(scope) for rail in self.guardrails.values() if self._covers(rail, scope, home)]
         return tuple(sorted(caps, key=lambda cap: cap.cap_id))

@@ -239,8 +239,7 @@ def _fits(batch: Batch, sums: dict[ScopeSlot, Sum], homes: dict[str, str], windo
     for scope, amount in amounts.items():
         room = books.rooms.get(scope)
         if room is None or room.until_us <= batch.now_us:
-            caps = books.caps_on(scope) if scope not in homes else books.caps_for(scope, homes[scope])
-            room = books.rooms[scope] = levels.room(books, caps, windows)
+            room = books.rooms[scope] = levels.room(books, books.caps_on(scope, homes.get(scope)), windows)
         if amount >= room.left or (scope in unpriced and not room.unpriced):
             return False
     return True
@@ -257,7 +256,7 @@ def _moves(batch: Batch, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum])
     caps: dict[str, tuple[Cap, ...]] = {}
     for (scope, day, hour_us), part in sums.items():
         if scope not in caps:
-            caps[scope] = books.caps_on(scope) if scope not in homes else books.caps_for(scope, homes[scope])
+            caps[scope] = books.caps_on(scope, homes.get(scope))
         for period in {cap.rule.period for cap in caps[scope]}:
             window = windows[period]
             at = hour_us if period is Period.HOUR else day

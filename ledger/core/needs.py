@@ -83,9 +83,7 @@ def _scopes(books: Books, callers: Iterable[tuple[str, str | None]]) -> Iterator
 
 def _periods(books: Books, scope: str, home: str | None) -> set[Period]:
     """The periods a scope is capped by; a key that nobody knows yet, by the guardrails over its `home`."""
-    newcomer = home is not None and scope.startswith("key:") and scope[4:] not in books.keys
-    caps = books.caps_for(scope, home) if newcomer else books.caps_on(scope)
-    return {cap.rule.period for cap in caps}
+    return {cap.rule.period for cap in books.caps_on(scope, home)}
 
 
 def _windows(

@@ -83,6 +83,16 @@ async def test_every_cap_above_a_scope_says_what_it_leaves_and_the_tightest_is_n
     assert [row["cap"] for row in home["above"]] == ["week", "month"]
 
 
+async def test_a_cap_is_shown_on_a_key_that_has_yet_to_make_its_first_call(database: Database) -> None:
+    """S5: a cap may stand before the key is known."""
+    rule = Rule(period=Period.DAY, limit=Nanos(2 * USD), action=Action.PAUSE)
+    await tell(database, c.SetCap(org=ORG, by="will", cap="newcomer", scope="key:new", rule=rule))
+    async with database.snapshot() as connection:
+        (row,) = await balances.standing(connection, await head_of(connection), ["key:new"], [Period.DAY], NOON_US)
+    assert row["caps"] == [{"cap": "newcomer", "limit_usd": "2.00", "left_usd": "2.00"}]
+    assert [(cap["cap"], cap["left_usd"], cap["tightest"]) for cap in row["above"]] == [("newcomer", "2.00", True)]
+
+
 @pytest.mark.parametrize(
     ("spent", "start", "end", "now", "due"), [(10, 0, 100, 50, 20), (10, 0, 100, 100, None), (10, 0, 100, 0, None), (7, 0, 3, 2, 10)]
 )
