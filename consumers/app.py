@@ -35,7 +35,7 @@ from ledger.loop import Chore, repeat
 from ledger.notifier import NOTIFIER_IDLE_S, Notifier
 from ledger.pricing import Pricer
 from ledger.pulse import pulse_once
-from ledger.rollup import rollup_once
+from ledger.rollup import RESTS, rollup_once
 from ledger.service import Service
 from ledger.store.dialect import listen
 from ledger.wire.messages import KEY_COMMANDS, USAGE
@@ -178,7 +178,7 @@ class Consumers:
             loops += [
                 repeat("pulse", lambda: pulse_once(service), never),
                 repeat("pricing", Pricer(service).once, never, SLOW_S),
-                repeat("rollup", lambda: rollup_once(service), never, SLOW_S),
+                repeat("rollup", lambda: rollup_once(service), never, SLOW_S, RESTS),
             ]
         if "relay" in self.names:
             loops += [repeat("relay", lambda: relay_once(service, kafka, producer), service.news), self._listen()]

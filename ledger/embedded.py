@@ -13,7 +13,7 @@ from .notifier import NOTIFIER_IDLE_S, Notifier
 from .pricing import Pricer
 from .pulse import pulse_once
 from .relay import relay_once
-from .rollup import rollup_once
+from .rollup import RESTS, rollup_once
 from .service import Service
 
 PRICING_IDLE_S = 5.0
@@ -40,7 +40,7 @@ async def run(
         async with asyncio.TaskGroup() as group:
             group.create_task(repeat("pulse", lambda: pulse_once(service), asyncio.Event()))
             group.create_task(repeat("relay", relay, service.news))
-            group.create_task(repeat("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S))
+            group.create_task(repeat("rollup", lambda: rollup_once(service), asyncio.Event(), ROLLUP_IDLE_S, RESTS))
             group.create_task(repeat("agent", agent.step, accepted))
             if channels:
                 group.create_task(repeat("notifier", notifier.once, asyncio.Event(), NOTIFIER_IDLE_S))

@@ -4,6 +4,8 @@ from .service import Service
 from .store import rollup
 from .store.dialect import claim
 
+RESTS = 2  # of three parts of time: reports can wait, since they read the tail; what is booked and asked meanwhile can't
+
 
 async def rollup_once(service: Service) -> int:
     """Adds what was booked since to the rollup that reports read; how many steps it knows to be left: one, or none.
@@ -16,4 +18,4 @@ async def rollup_once(service: Service) -> int:
     async with service.database.writer.begin() as connection:
         if not await claim(connection, "rollup"):
             return 0
-        return int(await rollup.follow(connection) >= rollup.MOST_ENTRIES)
+        return int(await rollup.follow(connection))

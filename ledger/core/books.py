@@ -64,7 +64,7 @@ class Books:
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
       spoken: what thresholds have said of windows that have not ended, by cap id.
       members, aliases, names, caps_at: indexes over the rest.
-      rooms: by scope, what `levels.room` has worked out; any entry but usage may change it, so each empties it.
+      rooms: by scope, what `levels.room` has worked out; any entry but usage and newcomers may change it, so each empties it.
       changed: (kind of row, its key) of everything touched since it was last emptied, in order.
     """
 
@@ -101,6 +101,7 @@ class Books:
         self.caps_at: dict[str, dict[str, None]] = {}
         self.rooms: dict[str, Room] = {}
         self._caps_on: dict[str, tuple[Cap, ...]] = {}
+        self._newcomers: dict[str, tuple[str, tuple[Cap, ...]]] = {}
         self._spans: dict[str, tuple[Period, ...]] = {}
         self._hourly: bool | None = None
         self._kept: dict[str, set[Period]] = {}
@@ -122,7 +123,10 @@ class Books:
         """The caps that stand on a scope itself, explicit and from guardrails, by id. `home`: where a key that nobody knows yet
         will be registered; it has the caps that it will come under there."""
         if home is not None and scope.startswith("key:") and scope[4:] not in self.keys:
-            return self._caps_of(scope, home)
+            at = self._newcomers.get(scope)
+            if at is None or at[0] != home:
+                at = self._newcomers[scope] = (home, self._caps_of(scope, home))
+            return at[1]
         found = self._caps_on.get(scope)
         if found is None:
             found = self._caps_on[scope] = self._caps_of(scope, None)
@@ -251,13 +255,14 @@ class Books:
     def forget_changes(self) -> None:
         """What changed is saved."""
         self.changed.clear()
+        self._newcomers.clear()
         for at in [at for at, breach in self.history.items() if breach.closed_us is not None]:
             del self.history[at]
 
     def forget_policies(self, *scopes: str) -> None:
         """After a change of what covers what: all scopes, or those named, look their caps up anew."""
         self._hourly = None
-        for memo in (self._caps_on, self._spans):
+        for memo in (self._caps_on, self._newcomers, self._spans):
             if scopes:
                 for scope in scopes:
                     memo.pop(scope, None)

@@ -17,7 +17,7 @@ from ledger.core.levels import room
 from ledger.core.needs import needs
 from ledger.core.window import Period, next_first_day, window_at, windows_at
 
-MEMOS = {"sums", "changed", "complete", "_caps_on", "_spans", "_hourly", "_kept", "rooms"}
+MEMOS = {"sums", "changed", "complete", "_caps_on", "_newcomers", "_spans", "_hourly", "_kept", "rooms"}
 Prepare = Callable[[Books, Sequence[Command], int, dict[int, e.Entry]], Books]
 
 

@@ -186,6 +186,19 @@ async def test_the_rollup_follows_in_steps_and_replay_makes_it_anew(database: Da
     assert await answer(database, ask("workspace,key,model,member,charge", "day")) == stepwise
 
 
+async def test_the_rollup_reads_every_org_the_longest_tail_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollup, "MOST_ORGS", 1)
+    await tell(database, call("e1", "k", 1, org="small"))
+    await tell(database, *(call(f"e{n}", "k", 1) for n in range(2, 6)))
+    async with database.writer.begin() as connection:
+        assert await rollup.follow(connection), "an org is left"
+        names = dict(map(tuple, await connection.execute(select(t.orgs.c.org, t.orgs.c.org_id))))
+        assert await rollup.followed(connection, names[ORG]) and not await rollup.followed(connection, names["small"])
+        while await rollup.follow(connection):
+            pass
+        assert not await rollup.behind(connection)
+
+
 async def test_verify_finds_a_rollup_that_says_something_else(database: Database) -> None:
     await month(database)
     await roll(database)
