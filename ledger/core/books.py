@@ -261,7 +261,8 @@ class Books:
 
     def forget_policies(self, *scopes: str) -> None:
         """After a change of what covers what: all scopes, or those named, look their caps up anew."""
-        self._hourly = None
+        if not scopes:
+            self._hourly = None
         for memo in (self._caps_on, self._newcomers, self._spans):
             if scopes:
                 for scope in scopes:
@@ -271,6 +272,7 @@ class Books:
 
     def put_cap(self, cap: Cap | None, was: Cap | None) -> None:
         """Writes or removes a cap's row."""
+        self._hourly = None
         if was is not None:
             del self.caps[was.cap_id], self.caps_at[was.scope][was.cap_id]
             self.forget_policies(was.scope)
