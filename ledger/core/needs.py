@@ -13,6 +13,9 @@ from .levels import all_scopes
 from .window import Calendar, Period, day_at, first_day, is_zone, window_at, windows_at
 
 
+Place = tuple[str, str]  # a scope, and the workspace that its key is in or will be registered in
+
+
 class Needs(msgspec.Struct):
     """What a batch of one org needs of its store.
 
@@ -59,51 +62,58 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
             mine = callers.setdefault((calendar.day, calendar.hour), set())
         said = command.usage
         mine.add((said.key, said.workspace))
-    scopes: dict[str, str] = {}
+    homes = _claimed_homes(books, set[tuple[str, str | None]]().union(*callers.values()))
+    everywhere: set[Place] = set()
     for (day, hour), names in callers.items():
-        under = dict(_scopes(books, names))
-        scopes |= under
-        found.sums.update(SumKey(scope, Period.DAY, day) for scope in under)
+        under = set(_places(books, {name for name, _ in names}, homes))
+        everywhere |= under
+        found.sums.update(SumKey(scope, Period.DAY, day) for scope, _ in under)
         if hour is not None:
-            hourly = (scope for scope, home in under.items() if Period.HOUR in _periods(books, scope, home))
+            hourly = (scope for scope, home in under if Period.HOUR in _periods(books, scope, home))
             found.sums.update(SumKey(scope, Period.HOUR, hour) for scope in hourly)
     rooms = books.rooms
-    unknown = [scope for scope in scopes if scope not in rooms or rooms[scope].until_us <= now_us]  # the rest's are loaded
-    _windows(books, unknown, now_us, found, homes=scopes)
+    for scope, home in everywhere:
+        if scope not in rooms or rooms[scope].until_us <= now_us:  # the rest's are loaded
+            _window(books, scope, _periods(books, scope, home), now_us, books.zone, found)
 
 
-def _scopes(books: Books, callers: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
-    """The scopes that calls under these names, with the workspaces they claim, count for, each with its key's workspace."""
+def _claimed_homes(books: Books, callers: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
+    """By name, the workspaces that calls of keys nobody knows claim: the first that is booked will decide, and which that is
+    is not known yet (S3)."""
+    homes: dict[str, list[str]] = {}
     for name, claimed in callers:
+        if books.resolve(name) is None:
+            homes.setdefault(name, []).append(claimed or UNASSIGNED)
+    return homes
+
+
+def _places(books: Books, names: Iterable[str], homes: Mapping[str, Sequence[str]]) -> Iterator[Place]:
+    """The scopes that calls under these names count for, each with its key's workspace."""
+    for name in names:
         key = books.resolve(name)
-        home = key.workspace if key is not None else claimed or UNASSIGNED
-        for scope in books.scopes_of(name if key is None else key.key_id, home):
-            yield scope, home
+        for home in homes[name] if key is None else (key.workspace,):
+            for scope in books.scopes_of(name if key is None else key.key_id, home):
+                yield scope, home
 
 
-def _periods(books: Books, scope: str, home: str | None) -> set[Period]:
+def _periods(books: Books, scope: str, home: str | None = None) -> set[Period]:
     """The periods a scope is capped by; a key that nobody knows yet, by the guardrails over its `home`."""
     return {cap.rule.period for cap in books.caps_on(scope, home)}
 
 
 def _windows(
-    books: Books,
-    scopes: Iterable[str],
-    now_us: int,
-    found: Needs,
-    more: Iterable[Period] = (),
-    zone: str | None = None,
-    homes: Mapping[str, str] | None = None,
-) -> None:
-    """The windows that contain now, of the periods that scopes are capped by and `more`, in the org's zone or another.
-
-    `homes`: the workspaces in which scopes that are keys nobody knows yet will be registered.
-    """
-    windows = windows_at(now_us, zone or books.zone)
+    books: Books, scopes: Iterable[str], now_us: int, found: Needs, more: Iterable[Period] = (), zone: str | None = None
+) -> None:  # fmt: skip
+    """The windows that contain now, of the periods that scopes are capped by and `more`, in the org's zone or another."""
     for scope in scopes:
-        for period in {*_periods(books, scope, homes[scope] if homes else None), *more}:
-            for part in books.parts(scope):
-                found.sums.add(SumKey(part, period, windows[period].start))
+        _window(books, scope, {*_periods(books, scope), *more}, now_us, zone or books.zone, found)
+
+
+def _window(books: Books, scope: str, periods: Iterable[Period], now_us: int, zone: str, found: Needs) -> None:
+    windows = windows_at(now_us, zone)
+    for period in periods:
+        for part in books.parts(scope):
+            found.sums.add(SumKey(part, period, windows[period].start))
 
 
 def _parts(books: Books, scopes: Iterable[str]) -> list[str]:

@@ -108,6 +108,7 @@ wait = st.tuples(
     st.sampled_from((SECOND, 2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR, 5 * HOUR, 11 * HOUR, DAY, 26 * HOUR, 20 * DAY)),
 )
 histories = st.lists(st.one_of(use, use, use, order, order, wait), min_size=1, max_size=30)
+crowded = st.lists(st.one_of(*[use] * 9, order), min_size=2, max_size=30)
 without_zones = histories.map(lambda actions: [action for n, action in enumerate(actions) if n == 0 or action[0] != "org"])
 
 Told = tuple[int, tuple[c.Command, ...]]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import groupby
 
 from ledger.core import entries as e
 from ledger.core.books import Books, SumKey
 from ledger.core.caps import Sum, total
-from ledger.core.commands import Command, Result
+from ledger.core.commands import Command, RecordUsage, Result
 from ledger.core.execute import ahead
 from ledger.core.needs import needs
 from ledger.core.window import Period
@@ -53,12 +54,22 @@ class Both(OrgLedger):
         self.partial = OrgLedger(org, Loader(self, cold))
 
     def send(self, commands: Sequence[Command], now_us: int) -> list[Result]:
-        results = [self.partial.send(run, now_us) for run in ([command] for command in commands)] or [self.partial.send([], now_us)]
-        answer = super().send(commands, now_us)
-        assert [result for part in results for result in part] == answer
-        assert self.partial.journal[-9:] == self.journal[-9:]
-        assert len(self.partial.journal) == len(self.journal)
+        answer: list[Result] = []
+        for run in runs(commands) or [[]]:
+            results = self.partial.send(run, now_us)
+            assert results == super().send(run, now_us)
+            assert self.partial.journal[-9:] == self.journal[-9:]
+            assert len(self.partial.journal) == len(self.journal)
+            answer += results
         return answer
+
+
+def runs(commands: Sequence[Command]) -> list[list[Command]]:
+    """As `record` has them carried out: usage together, an order by itself."""
+    found: list[list[Command]] = []
+    for usage, run in groupby(commands, lambda command: isinstance(command, RecordUsage)):
+        found += [list(run)] if usage else [[command] for command in run]
+    return found
 
 
 def play_both(actions: list, cold: bool) -> None:

@@ -11,8 +11,8 @@ from ledger.core.commands import Command, CorrectUsage, RecordUsage, Status
 from ledger.core.window import Period, window_at
 
 from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_rooms, assert_same_books, rows_of
-from .histories import MINUTE, Told, histories, tell, without_zones
-from .partial import play_both
+from .histories import MINUTE, Told, crowded, histories, tell, without_zones
+from .partial import Both, play_both
 
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -168,6 +168,15 @@ def test_books_loaded_anew_for_every_batch_give_the_same_entries(actions: list) 
 def test_books_kept_between_batches_give_the_same_entries(actions: list) -> None:
     """What stays in memory stays true, or is loaded again."""
     play_both(actions, cold=False)
+
+
+@many
+@given(crowded, st.booleans(), st.data())
+def test_books_loaded_for_a_whole_run_of_usage_give_the_same_entries(actions: list, cold: bool, data: st.DataObject) -> None:
+    """`needs` does not know which of a run's events will be the first of an unknown key, and decide its workspace (S3)."""
+    both = Both("acme", cold)
+    for now_us, commands in cut(tell(actions, OrgLedger("acme")), data):
+        both.send(commands, now_us)
 
 
 @given(st.sampled_from(Period), st.integers(-(2**40), 2**44))

@@ -7,8 +7,8 @@ from ledger.wire.usage import identity
 NOW_US = 1_772_960_400_000_000  # 2026-03-08T09:00Z
 
 
-def usage(event_id: str, dollars: int, key: str = "k", org: str = "acme", time_us: int = NOW_US) -> RecordUsage:
+def usage(event_id: str, dollars: int, key: str = "k", org: str = "acme", time_us: int = NOW_US, workspace: str = "w") -> RecordUsage:
     return RecordUsage(
         source="test", event_id=event_id, digest=identity(org, "test", event_id), time_us=time_us, cost=Nanos(dollars * USD),
-        cost_text=str(dollars), upstream=None, upstream_text=None, usage=Usage(org=org, key=key, workspace="w"),
+        cost_text=str(dollars), upstream=None, upstream_text=None, usage=Usage(org=org, key=key, workspace=workspace),
     )  # fmt: skip

@@ -152,3 +152,19 @@ async def test_what_is_too_early_is_parked_beside_what_is_booked(database: Datab
     assert booked.results[1].status is (Status.PARKED if ahead_us else Status.RECORDED)
     again = await pipeline.book([late], NOW_US + ahead_us)
     assert again.results[0].status is (Status.RECORDED if ahead_us else Status.DUPLICATE)
+
+
+async def test_a_new_key_that_claims_other_workspaces_on_other_days_is_booked_to_the_first_that_counts(database: Database) -> None:
+    """S3, S4: the first event may be a duplicate or too early, so that which claim will count is not known beforehand."""
+    pipeline, days = Pipeline(database), 24 * 3600 * 1_000_000
+    early = usage("early", 1, key="new", workspace="nowhere", time_us=NOW_US + days)
+    first = usage("first", 2, key="new", workspace="lab")
+    late = usage("late", 4, key="new", workspace="research", time_us=NOW_US - 3 * days)
+    booked = await pipeline.book([early, late, first], NOW_US)
+    assert [result.status for result in booked.results] == [Status.PARKED, Status.RECORDED, Status.RECORDED]
+    async with database.snapshot() as connection:
+        head = await reports.head(connection, "acme")
+        assert head is not None
+        (balance,) = await balances.standing(connection, head, ["workspace:research"], [Period.MONTH], NOW_US)
+        assert await verify(connection, head.org_id, "acme", lambda _: None) is None
+    assert balance["spent_usd"] == "6.00"
