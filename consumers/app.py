@@ -25,6 +25,7 @@ from consumers.relay import relay_once
 from consumers.usage import UsageConsumer
 from consumers.watchdog import Watchdog
 from ledger.agent import Agent
+from ledger.chores import run as run_chores
 from ledger.collector import spare_the_collector
 from ledger.core.connections import Connection
 from ledger.gateways.channels import Channel
@@ -183,8 +184,7 @@ class Consumers:
         if "relay" in self.names:
             loops += [repeat("relay", lambda: relay_once(service, kafka, producer), service.news), self._listen()]
         if self._agent is not None:
-            loops.append(repeat("agent", self._agent.step, self._accepted))
-            loops += [repeat(chore.name, chore.step, never, chore.every_s) for chore in self._chores]
+            loops += [repeat("agent", self._agent.step, self._accepted), run_chores(service, self._chores)]
         if self._notifier is not None:
             loops.append(repeat("notifier", self._notifier.once, never, NOTIFIER_IDLE_S))
         if "entries" in self.names:

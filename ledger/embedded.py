@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from .agent import Agent
+from .chores import run as run_chores
 from .core.connections import Connection
 from .gateways.channels import Channel
 from .gateways.gateway import Gateway
@@ -44,8 +45,7 @@ async def run(
             group.create_task(repeat("agent", agent.step, accepted))
             if channels:
                 group.create_task(repeat("notifier", notifier.once, asyncio.Event(), NOTIFIER_IDLE_S))
-            for chore in chores:
-                group.create_task(repeat(chore.name, chore.step, asyncio.Event(), chore.every_s))
+            group.create_task(run_chores(service, chores))
             group.create_task(repeat("pricing", Pricer(service).once, asyncio.Event(), PRICING_IDLE_S))
     finally:
         await agent.close()

@@ -16,6 +16,7 @@ from .wire.events import HandOver, NotTaken, encode_event
 from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
 HAND_OVER_S = 15.0
+MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on every record
 MOST_PUBLISHED_BYTES = 1024 * 1024
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 
@@ -108,13 +109,13 @@ async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
 
 
 def door(producer: AIOKafkaProducer, kafka: Kafka) -> HandOver:
-    """Usage that came in by HTTP on its way to the topic: acknowledged by every replica in sync, or NotTaken."""
+    """Usage that came in by HTTP on its way to the topic, its trace with it: acknowledged by every replica in sync, or NotTaken."""
 
-    async def hand_over(usage: Sequence[RecordUsage]) -> None:
+    async def hand_over(usage: Sequence[RecordUsage], trace: str | None) -> None:
         records = [(kafka.topic(USAGE), command.usage.org.encode(), encode_event(command)) for command in usage]
         try:
             async with asyncio.timeout(HAND_OVER_S):
-                await publish(producer, records)
+                await publish(producer, records, trace if trace is not None and len(trace) <= MOST_TRACE else None)
         except (KafkaError, TimeoutError) as error:
             raise NotTaken(f"Kafka does not take it: {type(error).__name__}") from error
 
@@ -125,8 +126,9 @@ Record = tuple[str, bytes, bytes]  # topic, key, value
 _JSON = [("content-type", b"application/cloudevents+json")]
 
 
-async def publish(producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+async def publish(producer: AIOKafkaProducer, records: Sequence[Record], trace: str | None = None) -> None:
     """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError."""
-    sent = [await producer.send(topic, value, key=key, headers=_JSON) for topic, key, value in records]
+    headers = _JSON if trace is None else [*_JSON, ("traceparent", trace.encode())]
+    sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
     for answer in sent:
         await answer

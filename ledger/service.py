@@ -59,7 +59,7 @@ class Service:
         if self.hand_over is None:
             return await self.record(usage, trace)
         if usage:
-            await self.hand_over(usage)
+            await self.hand_over(usage, trace)
         return [Result(Status.ACCEPTED)] * len(usage)
 
     async def record(self, commands: Sequence[Command], trace: str | None = None) -> list[Result]:

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from ledger import gauges
 from ledger.core.caps import Action, Guardrail, Rule
-from ledger.core.commands import Command, ConfirmCommand, SetCap, SetGuardrail, SetKey
+from ledger.core.commands import Command, ConfirmCommand, How, SetCap, SetGuardrail, SetKey, SetWorkspace, ShareCost
 from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
@@ -127,6 +127,18 @@ async def test_drift_is_seen_when_a_balance_was_tampered_with(database: Database
     await scraped(database, [usage("e1", 3)])
     async with database.writer.begin() as connection:
         await connection.execute(t.days.update().where(t.days.c.scope == "key:k").values(spent=t.days.c.spent + 1))
+    assert (await scraped(database))["ledger_verify_drift", ()] == 1
+
+
+async def test_a_shared_cost_is_no_drift_though_no_key_made_it(database: Database) -> None:
+    cost = ShareCost(
+        org="acme", by="will", digest=b"s1", amount=Nanos(10 * USD), how=How.EVENLY, over=(("research", 0), ("lab", 0)), why="platform"
+    )  # fmt: skip
+    opened = [SetWorkspace(org="acme", by="will", workspace=name) for name in ("research", "lab")]
+    found = await scraped(database, [usage("e1", 3), *opened, cost])
+    assert found["ledger_verify_drift", ()] == 0
+    async with database.writer.begin() as connection:
+        await connection.execute(t.days.update().where(t.days.c.scope == "key:").values(spent=t.days.c.spent + 1))
     assert (await scraped(database))["ledger_verify_drift", ()] == 1
 
 

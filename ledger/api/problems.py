@@ -99,7 +99,7 @@ def install(app: FastAPI) -> None:
 
 
 def _field(fault: dict[str, Any]) -> str:
-    where = [str(part) for part in fault["loc"]]
+    where = [str(part) for part in fault["loc"] if "[" not in str(part)]  # a choice between types is no part of the body
     return ".".join(where[1:] if where[0] in ("body", "query", "path", "header") and len(where) > 1 else where)
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from ..core.money import MAX_AMOUNT_NANOS, AmountError, parse_usd
 from ..core.window import day_number
+from ..wire.fields import can_be_kept
 from ..wire.secrets import redact
 from ..wire.times import parse_moment
 from .problems import Problem
@@ -32,13 +33,9 @@ def _held(text: str, most: int) -> str:
     """Text that is not empty, not too long, and that the databases can hold."""
     if not 1 <= len(text) <= most:
         raise ValueError(f"is not 1 to {most} characters")
-    if "\0" in text or not _is_unicode(text):
+    if not can_be_kept(text):
         raise ValueError("contains a NUL or half a surrogate pair")
     return text
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _from_path(text: str) -> str:
@@ -133,7 +130,7 @@ def decode_cursor(cursor: str | None, shape: type | tuple[type, ...]) -> Any:
 def _is_place(part: Any, shape: type) -> bool:
     if type(part) is not shape:
         return False
-    return abs(part) < 2**63 if shape is int else "\0" not in part and _is_unicode(part)
+    return abs(part) < 2**63 if shape is int else can_be_kept(part)
 
 
 def version_of(

@@ -66,9 +66,14 @@ def date_of(day: int) -> date:
     return date.fromordinal(min(max(day, _FIRST_DAY), _LAST_DAY) + _ORDINAL_1970)
 
 
+_NO_ZONES = ("localtime", "posixrules", "Factory", "posix/", "right/")  # files that a machine may have beside the zones
+
+
 @lru_cache(maxsize=1024)
 def is_zone(name: str) -> bool:
-    """Whether `name` is a time zone of the tz database."""
+    """Whether `name` is a time zone of the tz database: the same on every machine, and without leap seconds."""
+    if name.startswith(_NO_ZONES):
+        return False
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):

@@ -1,5 +1,6 @@
 """Owns balances: what scopes used in a window, every cap above them with what it leaves, and how a balance stood before (J7)."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import ORG, Books, SumKey
 from ..core.caps import Cap, Enforce, Sum, counted
+from ..core.execute import AHEAD_US
 from ..core.keys import Workspace
 from ..core.levels import enforced
 from ..core.money import usd_text
@@ -20,6 +22,8 @@ from . import tables as t
 from .bulk import chunks
 from .report import EARLY_US, seq_before
 from .reports import Head, Json
+
+_PARTS = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY))
 
 
 async def standing(
@@ -36,9 +40,26 @@ async def standing(
     for cap in {cap.cap_id: cap for above in caps.values() for cap in above}.values():
         wanted |= {SumKey(part, cap.rule.period, windows[cap.rule.period].start) for part in books.parts(cap.scope)}
     await projections.load_sums(connection, [(head.org_id, books, wanted)])
+    if Period.HOUR in periods:
+        await count_hour(connection, head, books, scopes, windows[Period.HOUR])
     instant = at_us if now_us is None else now_us
     above = {scope: above_json(books, caps[scope], windows, instant) for scope in scopes}
     return [reports.balance_json(books, scope, windows[period]) | {"above": above[scope]} for scope in scopes for period in periods]
+
+
+async def count_hour(connection: AsyncConnection, head: Head, books: Books, scopes: Iterable[str], hour: Window) -> None:
+    """Puts into books what scopes used in an hour, from the journal: rows of hours are kept under an hour cap only, and only since
+    it was made."""
+    after = await seq_before(connection, head, hour.start_us - AHEAD_US)
+    span = await lines.span(connection, head.org_id, head.zone, after, head.seq)
+    line = union_all(*lines.journal_lines(span, _PARTS, lines.Range(hour.start_us, hour.end_us, True))).subquery("lines").c
+    query = select(line.workspace, line.key, *(func.sum(line[name]) for name in SUMS[:6])).group_by(line.workspace, line.key)
+    used = defaultdict[str, Sum](Sum)
+    for home, key, *sums in map(tuple, await connection.execute(query)):
+        for scope in (ORG, f"workspace:{home}", f"key:{key}"):
+            used[scope].add(Sum(*map(int, sums)))
+    for part in {part for scope in scopes for part in books.parts(scope)}:
+        books.put_sum(SumKey(part, Period.HOUR, hour.start), used[part])
 
 
 _K, _C, _G = t.keys.c, t.caps.c, t.guardrails.c
@@ -145,8 +166,7 @@ async def _used_then(
     span = await lines.span(connection, head.org_id, head.zone, after, seq)
     hours = window.period is Period.HOUR
     within = None if ever else lines.Range(window.start, window.end, hours)
-    parts = [Dimension(Kind.WORKSPACE), Dimension(Kind.KEY)]
-    line = union_all(*lines.journal_lines(span, parts, within, before_us=until_us)).subquery("lines").c
+    line = union_all(*lines.journal_lines(span, _PARTS, within, before_us=until_us)).subquery("lines").c
     query = select(*(func.coalesce(func.sum(line[name]), 0) for name in SUMS[:6])).where(counts_for(books, scope, line))
     return Sum(*map(int, (await connection.execute(query)).one()))
 

@@ -36,12 +36,16 @@ class Database(NamedTuple):
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """A connection whose reads all see one moment."""
+        """A connection whose reads all see one moment. Whoever is told to stop in the middle of one may leave the block as usual:
+        nothing is committed, which a connection that was lost then could not do."""
         async with self.reader.connect() as connection:
             if is_postgres(connection):
                 await connection.execution_options(isolation_level="REPEATABLE READ")
-            async with connection.begin():
+            transaction = await connection.begin()
+            try:
                 yield connection
+            finally:
+                await transaction.rollback()
 
     async def close(self) -> None:
         """Gives all connections back."""

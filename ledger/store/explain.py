@@ -15,8 +15,8 @@ from ..core.window import Period, Window, window_at
 from ..wire.journal import decode_fact
 from ..wire.report import SUM_COLUMNS, about, sums_json
 from ..wire.times import moment_text
+from . import balances, journal, report, reports
 from . import books as projections
-from . import journal, report, reports
 from . import keys as keyed
 from . import tables as t
 from .reports import Head, Json
@@ -144,6 +144,8 @@ async def balance(connection: AsyncConnection, head: Head, scope: str, period: P
     books = await reports.books_about(connection, head, [], [scope])
     window = window_at(period, at_us, head.zone)
     await _sums(connection, head, books, scope, window)
+    if period is Period.HOUR:
+        await balances.count_hour(connection, head, books, [scope], window)
     where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(window))
     billed = func.sum(case((or_(J.kind.in_((journal.USAGE, journal.SHARED)), J.corrects.is_not(None)), J.cost), else_=0))
     query = select(func.count(), billed, func.min(J.seq), func.max(J.seq)).where(where)

@@ -1,6 +1,6 @@
 """Owns what the gauges of the books are read from: a few counts and sums over all orgs, bounded however many keys there are."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -200,14 +200,15 @@ async def _drift(connection: AsyncConnection, now_us: int) -> int:
     """In how many orgs today's spend is not the sum of its workspaces', or of its keys' (M7). Looked up by primary key."""
     d, w, k, o = t.days.c, t.workspaces.c, t.keys.c, t.orgs.c
     today = now_us // DAY_US
-    sums: list[dict[int, int]] = []
-    for table, org_id, scope in (
-        (t.orgs, o.org_id, literal(ORG)),
-        (t.workspaces, w.org_id, literal("workspace:").concat(w.workspace_id)),
-        (t.keys, k.org_id, literal("key:").concat(k.key_id)),
+    sums: dict[str, Counter[int]] = defaultdict(Counter)
+    for kind, table, org_id, scope in (
+        ("org", t.orgs, o.org_id, literal(ORG)),
+        ("workspace", t.workspaces, w.org_id, literal("workspace:").concat(w.workspace_id)),
+        ("key", t.keys, k.org_id, literal("key:").concat(k.key_id)),
+        ("key", t.orgs, o.org_id, literal("key:")),  # what no key made: shared costs
     ):
         row = and_(d.org_id == org_id, d.scope == scope, d.day == today)
         query = select(org_id, func.sum(d.spent + d.byok)).select_from(table).join(t.days, row).group_by(org_id)
-        sums.append({org: int(spent) for org, spent in await connection.execute(query)})
-    whole, workspaces, keys = sums
-    return sum(not whole.get(org) == workspaces.get(org) == keys.get(org) for org in whole.keys() | workspaces.keys() | keys.keys())
+        sums[kind].update({org: int(spent) for org, spent in await connection.execute(query)})
+    whole, workspaces, keys = sums["org"], sums["workspace"], sums["key"]
+    return sum(not whole[org] == workspaces[org] == keys[org] for org in {*whole, *workspaces, *keys})

@@ -11,7 +11,7 @@ from ..core.money import Nanos, usd_text
 from ..core.window import EPOCH
 from .usage import USAGE_TYPE
 
-HandOver = Callable[[Sequence[RecordUsage]], Awaitable[None]]
+HandOver = Callable[[Sequence[RecordUsage], str | None], Awaitable[None]]  # usage, and the `traceparent` it came in with
 
 
 class NotTaken(Exception):

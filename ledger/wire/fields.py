@@ -21,6 +21,11 @@ class Refused(ValueError):
         self.field = field
 
 
+def can_be_kept(text: str) -> bool:
+    """Whether the databases can hold a text: no NUL, no half of a surrogate pair."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def count_of(field: str, value: Any) -> int:
     """A count, from a number or a number as text; nothing is 0. Raises Refused."""
     if value is None or value == "":

@@ -25,8 +25,9 @@ COLUMNS = (
     "CommitmentDiscountStatus", "CommitmentDiscountType", "ConsumedQuantity", "ConsumedUnit", "ContractedCost",
     "ContractedUnitPrice", "EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost", "ListUnitPrice", "PricingCategory",
     "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "RegionId", "RegionName", "ResourceId", "ResourceName",
-    "ResourceType", "ServiceCategory", "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceId", "SubAccountId",
-    "SubAccountName", "SubAccountType", "Tags", "x_CredentialId", "x_LedgerSeq", "x_Requests", "x_UnpricedCalls", "x_UpstreamCost",
+    "ResourceType", "ServiceCategory", "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId",
+    "SubAccountId", "SubAccountName", "SubAccountType", "Tags", "x_CredentialId", "x_LedgerSeq", "x_Requests",
+    "x_UnpricedCalls", "x_UpstreamCost",
 )  # fmt: skip
 Labels = Mapping[str, Mapping[str, History]]
 UNKNOWN = "Unknown"

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.money import usd_text
 from ..core.questions import Question, QuestionError, Row, parse_by, parse_grain, parse_where, question
 from ..core.window import Period, date_of, day_at, day_number, day_start_us, first_day, is_zone
+from .fields import can_be_kept
 from .times import moment_text, parse_moment
 
 SUM_COLUMNS = ("spent_usd", "byok_usd", "unpriced", "requests", "input_tokens", "output_tokens", "cached_input_tokens",
@@ -22,6 +23,9 @@ def ask(
 ) -> Question:
     """A question from its words; left out, the range is the present month up to today. Raises QuestionError."""
     zone = zone or home
+    for field, texts in (("by", by), ("where", where)):
+        if not all(map(can_be_kept, texts)):
+            raise QuestionError(field, "contains a NUL or half a surrogate pair")
     if not is_zone(zone):
         raise QuestionError("zone", f"{zone[:64]!r} is not in the tz database")
     today = day_at(now_us, zone)

@@ -71,6 +71,7 @@ async def test_a_split_that_makes_no_sense_is_refused(api: Api) -> None:
     good = {"amount_usd": "1", "how": "evenly", "over": ["research"], "reason": "so"}
     for change, why in (
         ({"over": []}, "at least one"), ({"over": {}}, "at least one"), ({"how": "weight", "over": {"research": 0}}, "not above zero"),
+        ({"how": "weight", "over": {"research": 0.5}}, "over.research: Input should be a valid integer"),
         ({"how": "weight", "over": {"research": -1}}, "not above zero"), ({"how": "weight"}, "not above zero"),
         ({"over": ["research", "research"]}, "twice"), ({"amount_usd": "0"}, "above zero"), ({"amount_usd": "-1"}, "negative"),
         ({"day": "2026-03-09"}, "not begun"), ({"how": "spend", "day": "2026-02-01"}, "has spent anything"), ({"how": "fairly"}, "how"),

@@ -83,6 +83,7 @@ async def test_a_question_that_makes_no_sense_is_refused_by_the_part_that_is_wro
         ({"from": "1980-01-01", "to": "2080-01-01"}, "to"), ({"from": "2026-02-30"}, "from"), ({"from": "2026-03-08T09:00"}, "from"),
         ({"zone": "Mars/Olympus"}, "zone"), ({"by": "colour"}, "by"), ({"by": "tag"}, "by"), ({"by": "key:crawler"}, "by"),
         ({"grain": "fortnight"}, "grain"), ({"grain": "lifetime"}, "grain"), ({"format": "xls"}, "format"), ({"where": "crawler"}, "where"),
+        ({"by": "tag:\0"}, "by"), ({"where": "key:\0"}, "where"), ({"zone": "localtime"}, "zone"), ({"zone": "right/UTC"}, "zone"),
         ({"where": "tag:team"}, None), ({"by": ",".join(f"tag:t{n}" for n in range(13))}, "by"),
     ):  # fmt: skip
         answer = await ask(api, **query)

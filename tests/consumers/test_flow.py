@@ -6,6 +6,11 @@ import httpx
 import msgspec
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from ledger.core.commands import RecordUsage, Status
+from ledger.kafka import door, producing
+from ledger.metrics import Metrics
+from ledger.service import Service
+from ledger.wire.usage import parse_usage
 from tests.consumers.described import check_described
 from tests.consumers.harness import Stage, events
 from tests.consumers.test_bad_records import event, send
@@ -37,6 +42,20 @@ async def test_the_trace_of_a_record_is_an_exemplar_of_the_time_of_its_batch(sta
     assert seen[0] == []
     assert seen[1] == [("ledger_batch_seconds", TRACE)]
     assert ("ledger_batch_seconds", TRACE.replace("4bf9", "0000")) in seen[2]
+
+
+async def test_the_trace_of_a_request_is_an_exemplar_where_its_usage_is_booked(stage: Stage) -> None:
+    process = stage.start("usage")
+    await process.until_ready()
+    service = Service(stage.database, Metrics())
+    async with producing(stage.kafka) as producer:
+        service.hand_over = door(producer, stage.kafka)
+        for booked, trace in enumerate(("x" * 1000, TRACEPARENT), 1):
+            usage = parse_usage(event(f"by-http-{booked}"), None)
+            assert isinstance(usage, RecordUsage)
+            assert [result.status for result in await service.receive([usage], trace)] == [Status.ACCEPTED]
+            await stage.until_booked(extra=booked)
+    assert ("ledger_batch_seconds", TRACE) in await exemplars(process.port)
 
 
 async def test_usage_is_booked_once_and_caps_are_published_once(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from ledger.core.caps import Action, Enforce, Guardrail, Rule
 from ledger.core.money import USD, Nanos, usd_text
 from ledger.core.window import Period, Window, window_at
 from ledger.record import Shelf, record
-from ledger.store import balances, reports
+from ledger.store import balances, explain, reports
 from ledger.store.dialect import Database
 from tests.store.test_report import DAY, HOUR, NOON_US, ORG, ZONE, call, tell
 
@@ -81,6 +81,24 @@ async def test_every_cap_above_a_scope_says_what_it_leaves_and_the_tightest_is_n
     }
     assert [(row["cap"], row["left_usd"], row["percent"]) for row in b["above"] if row["tightest"]] == [("never", "0", 100)]
     assert [row["cap"] for row in home["above"]] == ["week", "month"]
+
+
+async def test_an_hour_is_counted_for_scopes_under_no_hour_cap_too(database: Database) -> None:
+    await tell(
+        database,
+        c.SetOrg(org=ORG, by="will", time_zone=ZONE),
+        call("e1", "a", 300), call("e2", "b", None), call("e3", "a", 100, HOUR), call("e4", "c", 50, workspace="press"),
+    )  # fmt: skip
+    async with database.snapshot() as connection:
+        head = await head_of(connection)
+        now, before = [
+            [(row["spent_usd"], row["unpriced"]) for row in await balances.standing(connection, head, SCOPES, [Period.HOUR], at_us)]
+            for at_us in (NOON_US, NOON_US - HOUR)
+        ]
+        facts = await explain.balance(connection, head, "org", Period.HOUR, NOON_US)
+    assert now == [("3.500000002", 1), ("3.000000001", 1), ("0.500000001", 0), ("3.000000001", 0), ("0", 1)]
+    assert before == [("1.000000001", 0), ("1.000000001", 0), ("0", 0), ("1.000000001", 0), ("0", 0)]
+    assert facts is not None and facts["balance"]["spent_usd"] == facts["entries_usd"] == "3.500000002"
 
 
 async def test_a_cap_is_shown_on_a_key_that_has_yet_to_make_its_first_call(database: Database) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from sqlalchemy import Select, Text, cast, column, literal, select, table
+from sqlalchemy import Select, Text, cast, column, func, literal, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.store.dialect import Database
@@ -74,3 +74,14 @@ async def test_what_the_database_says_is_wrong_is_raised_where_the_rows_are_read
         async with database.snapshot() as connection:
             await connection.scalar(select(1))
             _ = [row async for row in stream_rows(connection, select(table("nowhere", column("n")).c.n))]
+
+
+async def test_a_reader_that_was_stopped_in_the_middle_of_a_question_leaves_a_snapshot_as_usual(database: Database) -> None:
+    if database.writer.dialect.name == "sqlite":
+        return  # whose driver finishes what was asked
+    async with database.snapshot() as connection:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await connection.execute(select(func.pg_sleep(30)))
+    async with database.snapshot() as connection:
+        assert await connection.scalar(select(literal(1))) == 1

@@ -99,6 +99,22 @@ async def test_the_columns_that_1_1_and_1_2_add_are_as_the_specification_says() 
     }
 
 
+async def test_every_column_that_1_2_asks_for_is_there_and_what_may_not_be_null_is_filled() -> None:
+    """From the specification's column files: the mandatory ones, and those that go with sub-accounts, resources and SKUs."""
+    filled = {
+        "BilledCost", "BillingAccountId", "BillingAccountType", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
+        "ChargeCategory", "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart", "ContractedCost", "EffectiveCost",
+        "InvoiceIssuerName", "ListCost", "ProviderName", "PublisherName", "ServiceCategory", "ServiceName", "ServiceSubcategory",
+    }  # fmt: skip
+    maybe_null = {
+        "BillingAccountName", "ChargeClass", "ChargeDescription", "ConsumedQuantity", "ConsumedUnit", "InvoiceId", "PricingCategory",
+        "PricingQuantity", "PricingUnit", "ResourceId", "ResourceName", "ResourceType", "SkuId", "SkuMeter", "SkuPriceDetails",
+        "SkuPriceId", "SubAccountId", "SubAccountName", "SubAccountType", "Tags",
+    }  # fmt: skip
+    assert filled | maybe_null <= set(COLUMNS)
+    assert not [(name, row) for row in await read() for name in filled if not row[name]]
+
+
 async def test_times_are_utc_and_periods_are_the_orgs_days_and_months() -> None:
     for row in await read():
         times = [row[f"{kind}Period{end}"] for kind in ("Charge", "Billing") for end in ("Start", "End")]
