@@ -61,6 +61,39 @@ async def test_keys_of_all_workspaces_are_read_page_by_page_disabled_ones_too() 
     assert found[0].limit == 100_000_000_000 and found[0].period is Period.MONTH
 
 
+async def test_more_workspaces_than_one_page_holds_are_all_read() -> None:
+    api = OpenRouterAccount()
+    for n in range(230):
+        api.put(f"key {n}", workspace=f"ws-{n}")
+    async with serving(api) as vendor:
+        found = await vendor_keys(account(vendor.address), OPEN)
+    assert {key.workspace for key in found} == {f"ws-{n}" for n in range(230)}
+
+
+class Says:
+    """A gateway that answers everything with the same bytes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        return 200, self.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"data":{"data":[{"api_key_id":"a","total_usage":"much"}]}}', '{"data":{"data":[{"api_key_id":"a","total_usage":"NaN"}]}}',
+     '{"data":{"data":[{"api_key_id":"a","total_usage":[1]}]}}', '{"data":{"data":[{"api_key_id":"a","total_usage":1e99}]}}',
+     '{"data":{"data":[7]}}', '{"data":' * 100_000, "\udcff"],
+)  # fmt: skip
+async def test_figures_that_are_none_are_the_gateways_fault_and_said_so(database: Database, text: str) -> None:
+    service = Service(database, Metrics(), lambda: END_US)
+    async with serving(Says(text)) as vendor:
+        await service.record([SetConnection(org="acme", by="will", connection=account(vendor.address))])
+        with pytest.raises(GatewayUnavailable):
+            await reconcile(database, await head_of(database), account(vendor.address), OPEN, DAY, DAY)
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [(Fault("status", 500), GatewayUnavailable), (Fault("status", 429), GatewayUnavailable), (Fault("half"), GatewayUnavailable),

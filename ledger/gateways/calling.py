@@ -35,7 +35,7 @@ class Answer(NamedTuple):
         """The body as a shape. Raises GatewayUnavailable where it is another: half an answer, or a page of something else."""
         try:
             return msgspec.json.decode(self.body, type=shape)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise GatewayUnavailable("the gateway's answer is not what it should be: is its address right?") from None
 
     def done(self) -> "Answer":
