@@ -103,13 +103,15 @@ MAP = ("--map", "time=when", "--map", "key=api key", "--map", "cost_usd=cost", "
 def test_a_csv_by_a_mapping(ledger: Ledger) -> None:
     rows = '1,2026-07-05T03:09:54Z,crawler,0.25,10,5,m,web\n2,2026-07-05T03:09:55+02:00,"craw,ler",1.4E-7,,,m,\n'
     rows += '3,2026-07-05,crawler,0.25,10,5,m,web\n4,2026-07-05T03:09:54Z,crawler,"0,25",10,5,m,web\n5,2026-07-05T03:09:54Z\n'
+    rows += "6,2026-07-05T03:09:54Z,crawler,0,25,10,5,m,web\n7,2026-07-05T03:09:54Z,crawler,0.5,10,5,m,web,,\n"
     name = file(ledger, "usage.csv", CSV + rows)
     code, out, _ = ledger("import", name, "--format", "csv", *MAP)
-    assert code == 1 and "2 recorded" in out and "3 rejected" in out
+    assert code == 1 and "3 recorded" in out and "4 rejected" in out
     assert "cost_usd: has a decimal comma: write amounts with a point: line 5" in out
     assert "has fewer columns than the first line: line 6" in out and "line 4" in out
-    assert "2 duplicate" in ledger("import", name, "--format", "csv", *MAP)[1]
-    assert ledger.spent() == ("0.25000014", 2)
+    assert "has more columns than the first line: quote what has a comma, and write amounts with a point: line 7" in out
+    assert "3 duplicate" in ledger("import", name, "--format", "csv", *MAP)[1]
+    assert ledger.spent() == ("0.75000014", 3)
 
 
 @pytest.mark.parametrize(
