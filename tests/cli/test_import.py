@@ -160,6 +160,30 @@ def test_stopped_in_the_middle_it_says_where_to_go_on_and_nothing_is_booked_twic
     assert ledger("verify")[0] == 0
 
 
+def test_stopped_while_a_pipe_says_nothing_it_books_what_it_has_read(ledger: Ledger) -> None:
+    child = ledger.start("import", "-")
+    assert child.stdin is not None
+    line = raw(id="@", time="2026-07-05T03:09:54Z").decode() + "\n"
+    child.stdin.write("".join(line.replace("@", str(n)) for n in range(10_003)))  # what it books together, and three
+    child.stdin.flush()
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not ledger_has_begun(ledger):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 130
+    assert "10,003 recorded" in child.communicate()[0]
+
+
+def test_one_event_over_many_lines_and_an_array_of_any_length(ledger: Ledger) -> None:
+    event = json.loads(raw(id="one", time="2026-07-05T03:09:54Z"))
+    whole = json.dumps(event, indent=1).replace("{\n", "{", 1)  # its first line is neither an event nor a brace alone
+    assert "1 recorded" in ledger("import", file(ledger, "one.json", whole))[1]
+    many = json.dumps([event | {"id": str(n)} for n in range(10_001)])
+    assert "10,001 recorded" in ledger("import", file(ledger, "many.json", many))[1]
+    code, out, _ = ledger("import", file(ledger, "broken.jsonl", '{"specversion":"1.0",\n' + json.dumps(event) + "\n"))
+    assert code == 1 and "1 rejected, 1 duplicate" in out and "line 1" in out
+
+
 def ledger_has_begun(ledger: Ledger) -> bool:
     """Whether the write-ahead log has a batch in it."""
     log = ledger.folder / "ledger.db-wal"
