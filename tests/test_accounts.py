@@ -149,6 +149,18 @@ async def test_an_adopted_gateway_is_a_policy_file_with_its_keys_limits_and_rese
     assert TOKEN not in text
 
 
+async def test_every_adopted_key_has_a_cap_of_its_own_whatever_its_name() -> None:
+    api = OpenRouterAccount()
+    names = ["a/b", "a-b", "m" * 125, "n" * 128, "m" * 124 + "/"]
+    for name in names:
+        api.put(name, limit=2.5, limit_reset="daily")
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)), "will")
+    assert sorted(cap.scope for cap in policy.caps.values()) == sorted(f"key:{key}" for key in policy.keys)
+    assert len(policy.keys) == len(names)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, sqlite_template: Path) -> Path:
     """A folder with an empty ledger."""
