@@ -61,6 +61,39 @@ async def test_keys_of_all_workspaces_are_read_page_by_page_disabled_ones_too() 
     assert found[0].limit == 100_000_000_000 and found[0].period is Period.MONTH
 
 
+async def test_more_workspaces_than_one_page_holds_are_all_read() -> None:
+    api = OpenRouterAccount()
+    for n in range(230):
+        api.put(f"key {n}", workspace=f"ws-{n}")
+    async with serving(api) as vendor:
+        found = await vendor_keys(account(vendor.address), OPEN)
+    assert {key.workspace for key in found} == {f"ws-{n}" for n in range(230)}
+
+
+class Says:
+    """A gateway that answers everything with the same bytes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        return 200, self.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"data":{"data":[{"api_key_id":"a","total_usage":"much"}]}}', '{"data":{"data":[{"api_key_id":"a","total_usage":"NaN"}]}}',
+     '{"data":{"data":[{"api_key_id":"a","total_usage":[1]}]}}', '{"data":{"data":[{"api_key_id":"a","total_usage":1e99}]}}',
+     '{"data":{"data":[7]}}', '{"data":' * 100_000, "\udcff"],
+)  # fmt: skip
+async def test_figures_that_are_none_are_the_gateways_fault_and_said_so(database: Database, text: str) -> None:
+    service = Service(database, Metrics(), lambda: END_US)
+    async with serving(Says(text)) as vendor:
+        await service.record([SetConnection(org="acme", by="will", connection=account(vendor.address))])
+        with pytest.raises(GatewayUnavailable):
+            await reconcile(database, await head_of(database), account(vendor.address), OPEN, DAY, DAY)
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [(Fault("status", 500), GatewayUnavailable), (Fault("status", 429), GatewayUnavailable), (Fault("half"), GatewayUnavailable),
@@ -114,6 +147,18 @@ async def test_an_adopted_gateway_is_a_policy_file_with_its_keys_limits_and_rese
     assert set(policy.keys) == {"crawler", "free", "once", "none/at all"}
     assert policy.connections["or"].token == "env:OR_KEY"
     assert TOKEN not in text
+
+
+async def test_every_adopted_key_has_a_cap_of_its_own_whatever_its_name() -> None:
+    api = OpenRouterAccount()
+    names = ["a/b", "a-b", "m" * 125, "n" * 128, "m" * 124 + "/"]
+    for name in names:
+        api.put(name, limit=2.5, limit_reset="daily")
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)), "will")
+    assert sorted(cap.scope for cap in policy.caps.values()) == sorted(f"key:{key}" for key in policy.keys)
+    assert len(policy.keys) == len(names)
 
 
 @pytest.fixture

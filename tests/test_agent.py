@@ -193,6 +193,28 @@ async def test_retry_after_is_obeyed_to_the_second(stage: Stage) -> None:
     assert await stage.confirmed() is State.PAUSED
 
 
+@pytest.mark.parametrize("after", ["86400", "1783220994687", "99999999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_a_retry_after_beyond_an_hour_is_an_hour_and_keeps_nobody_from_storing(stage: Stage, after: str) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    assert (await stage.last())["error"] == "the gateway answered 429"
+    stage.clock.now_us += 59 * MINUTE_US
+    await stage.try_once()
+    assert await stage.confirmed() is None
+    stage.clock.now_us += 2 * MINUTE_US
+    await stage.try_once()
+    assert await stage.confirmed() is State.PAUSED
+
+
+@pytest.mark.parametrize("after", ["²", "-5", "1.5", "Mon, 99 Foo", ""])
+async def test_a_retry_after_that_says_nothing_is_waited_for_as_any_failure(stage: Stage, after: str) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.run(1)
+    assert await stage.confirmed() is State.PAUSED
+
+
 async def test_retry_after_holds_for_every_key_of_that_gateway_but_for_no_other_gateway(stage: Stage) -> None:
     other = HttpProtocol({"elsewhere": Key()})
     stage.api.keys["k2"] = Key()
@@ -229,6 +251,14 @@ async def test_a_secret_that_is_not_there_is_named_and_the_gateway_not_asked(sta
     await stage.run()
     assert "env:GATEWAY_TOKEN" in (await stage.last())["error"]
     assert stage.vendor.log == []
+
+
+async def test_a_secret_of_two_lines_is_named_and_the_gateway_not_asked(stage: Stage) -> None:
+    stage.environ["GATEWAY_TOKEN"] = "one\ntwo"
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    last = await stage.last()
+    assert last["delivery"] == "failed" and "env:GATEWAY_TOKEN: holds a line break" in last["error"] and not stage.vendor.log
 
 
 async def test_a_rotated_token_is_taken_up_at_the_next_call(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from ledger.core.caps import Action, Enforce, Rule
 from ledger.core.commands import JudgeBreach, SetCap, SetKey, SetOrg, TurnKey, Verdict
@@ -150,7 +151,8 @@ async def test_what_is_observed_is_told_to_nobody(office: Office) -> None:
     assert (office.taken, office.texts) == ({}, [])
 
 
-@pytest.mark.parametrize("broken", [Fault("status", 503), Fault("status", 429, {"Retry-After": "1"}), Fault("cut"), Fault("half")])
+@pytest.mark.parametrize("broken", [Fault("status", 503), Fault("status", 429, {"Retry-After": "1"}), Fault("cut"), Fault("half"),
+                                    *(Fault("status", status) for status in (401, 403, 404, 410))])  # fmt: skip
 async def test_a_channel_on_a_bad_day_tells_later_and_holds_up_no_other(office: Office, broken: Fault) -> None:
     office.hook.always = broken
     await office.service.record([cap(thresholds=(50,)), usage("e1", 6)])
@@ -224,6 +226,30 @@ async def test_a_mail_that_is_refused_for_good_is_given_up(database: Database, m
         box.refuse = None
         await office.tell()
         assert box.mails == []
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")
+async def test_a_mail_server_that_does_not_take_the_password_loses_no_notice(database: Database) -> None:
+    box, port, refuse = Mailbox(), free_port(), {"now": True}
+
+    def known(*_: Any) -> AuthResult:
+        return AuthResult(success=not refuse["now"], handled=not refuse["now"])
+
+    controller = Controller(box, hostname="127.0.0.1", port=port, authenticator=known, auth_required=True, auth_require_tls=False)
+    controller.start()
+    try:
+        async with opened(database) as office:
+            channel = EmailChannel(f"smtp://me:old@127.0.0.1:{port}", "ledger@example.org", ("ops@example.org",))
+            office.notifier = Notifier(office.service, [channel])
+            await office.tell()
+            await office.service.record([cap(), usage("e1", 6)])
+            await office.tell()
+            assert box.mails == []
+            refuse["now"] = False
+            await office.tell()
+            assert len(box.mails) == 1
+    finally:
+        controller.stop()
 
 
 async def test_slack_reads_no_markup_in_a_name(office: Office) -> None:

@@ -6,23 +6,24 @@ import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
+import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
-from ..gateways.inward import BATCH, parse_delivery
+from ..gateways.inward import parse_delivery
 from ..service import Service
 from ..store import observed, reports
 from ..store.books import connection_of
 from ..wire.table import TableError, columns_of, rows_of
-from ..wire.usage import EnvelopeError, parse_usage, split_events
+from ..wire.usage import EnvelopeError, parse_usage
 from .common import OrgOption, Wrong, err, out, run, serving, the_org
 
 TOGETHER = 10_000  # calls handed over at once
@@ -30,6 +31,8 @@ MOST_UNDER_WAY = 3
 MOST_TOLD = 5  # places named for one reason
 INTERRUPTED = 130
 Call = tuple[int, RecordUsage | Rejected]
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Kinds(StrEnum):
@@ -107,31 +110,36 @@ class _Import:
         self.service, self.how = service, how
         self.counts: Counter[str] = Counter()
         self.reasons: dict[str, list[str]] = {}
-        self.stop = asyncio.Event()
+        self.stop = self.reading = False
         self.done_at = 0
         self._under_way: deque[tuple[int, list[Call], asyncio.Future[list[Result]]]] = deque()
 
     async def files(self, names: list[str], start: int) -> int:
         """Every file in turn; the exit code."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self.stop.set)
+        before = signal.signal(signal.SIGINT, self._interrupt)
         stopped = None
         try:
             for name in names:
                 self.done_at = start
                 with _opened(name) as stream:
                     await self._stream(name, stream, start)
-                if self.stop.is_set():
+                if self.stop:
                     stopped = name
                     break
                 start = 1
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
         self._summary()
         if stopped is not None:
             err.print(f"stopped: go on with --from-line {self.done_at} at {stopped}, or run it again from the start", markup=False)
             return INTERRUPTED
         return 1 if self.reasons else 0
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C: what was read is still booked. A read is broken off, since one of a pipe may wait for ever."""
+        broken_off, self.stop, self.reading = self.reading, True, False
+        if broken_off:
+            raise KeyboardInterrupt
 
     async def _stream(self, name: str, stream: BinaryIO, start: int) -> None:
         size = os.fstat(stream.fileno()).st_size if stream.seekable() else None
@@ -141,22 +149,24 @@ class _Import:
         )  # fmt: skip
         with bar:
             task = bar.add_task(name, total=size, calls=0)
+            calls = (call for call in _read(stream, self.how) if call[0] >= start)
             try:
-                batch: list[Call] = []
-                for call in _read(stream, self.how):
-                    if call[0] < start:
-                        continue
-                    batch.append(call)
-                    if len(batch) >= TOGETHER:
-                        await self._hand_over(batch, MOST_UNDER_WAY)
-                        batch = []
-                        bar.update(task, completed=stream.tell() if size is not None else None, calls=sum(self.counts.values()))
-                        if self.stop.is_set():
-                            break
-                await self._hand_over(batch, 0)
+                while batch := self._batch(calls):
+                    await self._hand_over(batch, MOST_UNDER_WAY)
+                    bar.update(task, completed=stream.tell() if size is not None else None, calls=sum(self.counts.values()))
+                await self._hand_over([], 0)
             except (EnvelopeError, TableError) as error:
                 await self._hand_over([], 0)
                 raise Wrong(f"{name}: {error}") from None
+
+    def _batch(self, calls: Iterator[Call]) -> list[Call]:
+        """The next calls of a file; none at its end, or when a person wants to stop."""
+        batch: list[Call] = []
+        with suppress(KeyboardInterrupt):
+            self.reading = not self.stop
+            batch.extend(islice(calls, TOGETHER if self.reading else 0))
+            self.reading = False
+        return batch
 
     async def _hand_over(self, batch: list[Call], most: int) -> None:
         """Books a batch; waits until at most so many are under way."""
@@ -220,12 +230,29 @@ def _read(stream: BinaryIO, how: Source) -> Iterator[Call]:
         first, begins = stream.readline(), begins + 1
     if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise EnvelopeError("begins with a byte order mark: save it as plain UTF-8")
-    if first.lstrip()[:1] == b"[" or first.strip() == b"{":
-        yield from enumerate(_whole(first + stream.read(), how), 1)
-    else:
-        for number, line in enumerate(chain((first,), stream), begins):
-            if line.strip():
-                yield from ((number, call) for call in _line(line, how))
+    lines: Iterable[bytes] = chain((first,), stream)
+    if first.lstrip()[:1] == b"[" or (first.lstrip()[:1] == b"{" and not _is_json(first)):
+        body = first + stream.read()
+        if _is_json(body):
+            yield from enumerate((call for item in _items(body) for call in _line(item, how)), 1)
+            return
+        lines = body.split(b"\n")
+    for number, line in enumerate(lines, begins):
+        if line.strip():
+            yield from ((number, call) for call in _line(line, how))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _decode_raw(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _items(body: bytes) -> Iterable[bytes]:
+    """The items of an array, of any number; one object is one."""
+    return map(bytes, _decode_array(body)) if body.lstrip()[:1] == b"[" else (body,)
 
 
 def _text(stream: BinaryIO) -> Iterator[str]:
@@ -243,10 +270,3 @@ def _line(line: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:
         return parse_delivery(line, how.org, how.connection)
     except EnvelopeError as error:
         return [Rejected(detail=str(error))]
-
-
-def _whole(body: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:
-    if how.kind is Kinds.CLOUDEVENTS:
-        events = split_events(body, BATCH) if body.lstrip()[:1] == b"[" else [body]
-        return [parse_usage(event, how.org) for event in events]
-    return parse_delivery(body, how.org, how.connection)

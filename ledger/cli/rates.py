@@ -104,7 +104,7 @@ def set_rate(
     provider: Annotated[str | None, typer.Option(help="Only where this provider runs it; else wherever it runs.")] = None,
     tier: Annotated[list[str] | None, typer.Option(help="Above so many input tokens: 200000:input=6,output=22.5. May be repeated.")] = None,
     batch: Annotated[str | None, typer.Option(help="What differs for batch calls: input=1.5,output=7.5.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="From when on; default: always, or now where you set one before.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="From when on; default: always, or now where one of yours holds.")] = None,
 ) -> None:  # fmt: skip
     """Set a model's price yourself; entries that wait for it are priced in their own windows, and caps see them.
 

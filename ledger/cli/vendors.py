@@ -1,6 +1,7 @@
 """Owns the commands about a gateway's account: its keys linked with ours, an existing one adopted, its figures compared."""
 
 import os
+from collections.abc import Container
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import yaml
 from ..accounts import connections_of, matched, opener, reconcile, sync_keys, vendor_keys
 from ..core.commands import Status
 from ..core.connections import Connection, Gateway, is_reference
-from ..core.matching import Line, VendorKey, Verdict, new_id
+from ..core.matching import MOST_ID, Line, VendorKey, Verdict, new_id
 from ..core.money import usd_text
 from ..core.window import Period, date_of, day_number
 from ..gateways.gateway import GatewayRefused, GatewayUnavailable
@@ -192,7 +193,7 @@ def policy_of(org: str, zone: str, account: Connection, theirs: list[VendorKey])
             entries[name]["workspace"] = home
         limit = key.left if key.period is Period.LIFETIME and key.left is not None else key.limit
         if limit is not None:
-            caps[f"{name}-limit".replace("/", "-")] = {
+            caps[_cap_id(name, key, caps)] = {
                 "scope": f"key:{name}", "period": str(key.period), "limit_usd": usd_text(limit), "action": "pause",
                 **({"include_byok": True} if key.include_byok else {}),
             }  # fmt: skip
@@ -203,6 +204,12 @@ def policy_of(org: str, zone: str, account: Connection, theirs: list[VendorKey])
     policy = {"org": {"id": org, "time_zone": zone}, "connections": {account.connection_id: shown}, "workspaces": spaces, "keys": entries,
               "caps": caps}  # fmt: skip
     return yaml.safe_dump(policy, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _cap_id(key: str, theirs: VendorKey, taken: Container[str]) -> str:
+    """An id of its own for the cap on a key; without slashes, since a breach is CAP/ORDINAL."""
+    cap = f"{key}-limit".replace("/", "-")
+    return cap if cap not in taken and len(cap) <= MOST_ID else f"{key[: MOST_ID - 15]}-{theirs.credential[:8]}-limit".replace("/", "-")
 
 
 def _day(option: str, text: str) -> date:

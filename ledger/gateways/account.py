@@ -1,6 +1,6 @@
 """Owns what the reading of any gateway's account has in common: amounts by key and day."""
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from ..core.backstop import Backstop
 from ..core.money import MAX_AMOUNT_NANOS, AmountError, Nanos, parse_usd
@@ -25,5 +25,5 @@ def nanos(amount: Decimal | None) -> Nanos | None:
     """An amount of an account; below nothing is nothing. Raises GatewayUnavailable for what is no amount."""
     try:
         return None if amount is None else parse_usd(str(max(amount, Decimal(0))), MAX_AMOUNT_NANOS)
-    except AmountError:
+    except (AmountError, InvalidOperation):  # the latter for what is not a number: JSON text may say NaN
         raise GatewayUnavailable("the gateway's answer holds an amount that is none") from None

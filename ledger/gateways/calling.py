@@ -18,6 +18,7 @@ from .gateway import GatewayRefused, GatewayUnavailable, TokenRefused
 from .references import SecretMissing, secret_at
 
 TIMEOUT_S = 5.0
+LONGEST_QUIET_S = 3_600.0  # a gateway that asks for more, or for nonsense, is asked again after an hour: its keys go on spending
 OWN_ADDRESS = {Gateway.OPENROUTER: "https://openrouter.ai"}  # where a vendor is for everybody
 JSON = {"Content-Type": "application/json"}
 _NOT_NOW = frozenset({408, 425, 429})
@@ -34,7 +35,7 @@ class Answer(NamedTuple):
         """The body as a shape. Raises GatewayUnavailable where it is another: half an answer, or a page of something else."""
         try:
             return msgspec.json.decode(self.body, type=shape)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise GatewayUnavailable("the gateway's answer is not what it should be: is its address right?") from None
 
     def done(self) -> "Answer":
@@ -109,11 +110,10 @@ def _proxy_of(address: str) -> str | None:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date; None for anything else."""
+    """Seconds, or a date, at most an hour; None for anything else."""
     after = headers.get("Retry-After", "")
-    if after.isdigit():
-        return float(after)
     try:
-        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-    except (ValueError, TypeError):
+        wait_s = float(after) if after.isdecimal() else parsedate_to_datetime(after).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, wait_s), LONGEST_QUIET_S)

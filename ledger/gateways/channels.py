@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -12,10 +12,11 @@ from ..core.connections import Connection
 from ..core.connections import Gateway as Kind
 from ..wire.notices import Notice
 from .calling import Caller
-from .gateway import GatewayRefused, GatewayUnavailable
+from .gateway import GatewayRefused, GatewayUnavailable, TokenRefused
 from .webhook import signed
 
 TIMEOUT_S = 10.0
+_NOT_THERE = frozenset({404, 410})
 
 
 class Channel(Protocol):
@@ -36,6 +37,17 @@ def _caller(name: str, url: str) -> Caller:
     return Caller(Connection(connection_id=name, gateway=Kind.WEBHOOK, address=url), {}, TIMEOUT_S)
 
 
+async def _post(caller: Caller, **said: Any) -> None:
+    """A channel that does not know us, or is not there, says nothing of the notice: it is told once that is mended (C6)."""
+    try:
+        answer = await caller.ask("POST", "", **said)
+    except TokenRefused:
+        raise GatewayUnavailable("the channel refuses us: is its address still the right one?") from None
+    if answer.status in _NOT_THERE:
+        raise GatewayUnavailable(f"the channel answered {answer.status}: is its address still the right one?")
+    answer.done()
+
+
 class WebhookChannel:
     """A webhook signed by the Standard Webhooks scheme; the message's id is the notice's (T2)."""
 
@@ -50,7 +62,7 @@ class WebhookChannel:
         data = notice.data | {"title": notice.title, "text": notice.text}
         body = msgspec.json.encode({"type": notice.kind, "timestamp": notice.at, "data": data})
         headers = signed(self._secret, notice.notice_id, datetime.now(UTC), body)
-        (await self._caller.ask("POST", "", raw=body, more=headers)).done()
+        await _post(self._caller, raw=body, more=headers)
 
 
 class SlackChannel:
@@ -65,7 +77,7 @@ class SlackChannel:
     async def send(self, notice: Notice) -> None:
         """See `Channel.send`."""
         text = f"*{_plain(notice.title)}*\n{_plain(notice.text)}"
-        (await self._caller.ask("POST", "", {"text": text})).done()
+        await _post(self._caller, body={"text": text})
 
 
 def _plain(text: str) -> str:
@@ -99,6 +111,8 @@ class EmailChannel:
             )  # fmt: skip
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise GatewayRefused(f"the mail server refused it: {type(error).__name__}") from None
+        except aiosmtplib.SMTPAuthenticationError:
+            raise GatewayUnavailable("the mail server does not take the user and the password") from None
         except aiosmtplib.SMTPResponseException as error:
             raise (GatewayRefused if error.code >= 500 else GatewayUnavailable)(f"the mail server answered {error.code}") from None
         except (aiosmtplib.SMTPException, OSError) as error:

@@ -102,8 +102,13 @@ class _Metadata(msgspec.Struct):
     truncated: bool = False
 
 
+class _Row(msgspec.Struct):
+    api_key_id: str | None = None
+    total_usage: Decimal | None = None  # a number or text, by its digits
+
+
 class _Rows(msgspec.Struct):
-    data: list[dict[str, Any]]
+    data: list[_Row]
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
@@ -173,9 +178,15 @@ async def openrouter_keys(caller: Caller) -> list[VendorKey]:
 
 
 async def _workspaces(caller: Caller) -> list[str]:
-    answer = await caller.ask("GET", f"{_SPACES}?{urlencode({'limit': 100})}")
-    listed = [] if answer.status == 404 else [space.id for space in answer.done().read(_Spaces).data]
-    return list(dict.fromkeys([*listed, *caller.connection.workspaces]))
+    """Those that are listed there, page by page, and those that the connection names."""
+    found: dict[str, None] = {}
+    for _ in range(MOST_PAGES):
+        answer = await caller.ask("GET", f"{_SPACES}?{urlencode({'limit': 100, 'offset': len(found)})}")
+        page = [] if answer.status == 404 else [space.id for space in answer.done().read(_Spaces).data]
+        if found.keys() >= set(page):
+            break
+        found |= dict.fromkeys(page)
+    return list(found | dict.fromkeys(caller.connection.workspaces))
 
 
 def _vendor_key(key: _Key) -> VendorKey:
@@ -198,6 +209,6 @@ async def openrouter_spent(caller: Caller, first_day: int, last_day: int) -> Spe
         if rows.metadata.truncated:
             raise GatewayUnavailable("the gateway cut its answer: ask for fewer days or keys")
         for row in rows.data:
-            place = (str(row.get("api_key_id") or "unknown"), day)
-            spent[place] = spent.get(place, 0) + (nanos(Decimal(repr(row.get("total_usage") or 0))) or 0)
+            place = (row.api_key_id or "unknown", day)
+            spent[place] = spent.get(place, 0) + (nanos(row.total_usage) or 0)
     return spent

@@ -12,14 +12,18 @@ def secret_at(reference: str, environ: Mapping[str, str]) -> str:
     """The secret that `env:NAME` or `file:/path` refers to, read now. Raises SecretMissing."""
     kind, _, place = reference.partition(":")
     if kind == "env":
-        secret = environ.get(place, "")
-        if not secret:
-            raise SecretMissing(f"{reference}: the variable is not set where this ledger runs")
-        return secret
+        secret, empty = environ.get(place, "").strip(), "the variable is not set where this ledger runs"
+    else:
+        secret, empty = _of_file(reference, place), "the file is empty"
+    if not secret:
+        raise SecretMissing(f"{reference}: {empty}")
+    if not secret.isprintable():  # no header can carry it
+        raise SecretMissing(f"{reference}: holds a line break or another control character: a secret is one line of text")
+    return secret
+
+
+def _of_file(reference: str, place: str) -> str:
     try:
-        secret = Path(place).read_text(encoding="utf-8").strip()
+        return Path(place).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SecretMissing(f"{reference}: can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from None
-    if not secret:
-        raise SecretMissing(f"{reference}: the file is empty")
-    return secret

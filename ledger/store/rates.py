@@ -71,8 +71,8 @@ async def card(connection: AsyncConnection) -> Card:
 async def changes(connection: AsyncConnection, wanted: Iterable[Rate], origin: Origin, now_us: int) -> Changes:
     """What a list would change. A model that it does not name keeps its rates: old usage still needs them.
 
-    A price that a list dates holds from then on. One that it does not date holds from the beginning where the model is new,
-    and from now on where another stands: what was spent before has its old price.
+    A price that a list dates holds from then on. One that it does not date holds from the beginning where the model has none
+    yet, and from now on where another is in force: what was spent before has its old price.
     """
     standing: dict[tuple[str | None, str], dict[int, Rate]] = defaultdict(dict)
     for rate in await listed(connection, origin=origin):
@@ -98,7 +98,7 @@ async def changes(connection: AsyncConnection, wanted: Iterable[Rate], origin: O
 
 def _place(ours: dict[int, Rate], wished: dict[int, Rate], starts_us: int, now_us: int) -> int:
     """From when on a wished rate is to hold."""
-    if starts_us or not ours:
+    if starts_us or _in_force(ours, now_us) is None:
         return starts_us
     later = [at for at in wished if 0 < at <= now_us]
     return 0 if later else now_us  # with a dated successor it is history, and stays where it was

@@ -71,24 +71,24 @@ class _Span(msgspec.Struct, gc=False):
     name: str = ""
     endTimeUnixNano: str | int = 0
     startTimeUnixNano: str | int = 0
-    attributes: list[_Attribute] = []
+    attributes: list[_Attribute] | None = None
 
 
 class _Scope(msgspec.Struct, gc=False):
-    spans: list[msgspec.Raw] = []
+    spans: list[msgspec.Raw] | None = None
 
 
 class _About(msgspec.Struct, frozen=True, gc=False):
-    attributes: list[_Attribute] = []
+    attributes: list[_Attribute] | None = None
 
 
 class _Resource(msgspec.Struct, gc=False):
-    resource: _About = _About()
-    scopeSpans: list[_Scope] = []
+    resource: _About | None = None
+    scopeSpans: list[_Scope] | None = None
 
 
 class _Export(msgspec.Struct, gc=False):
-    resourceSpans: list[_Resource] = []
+    resourceSpans: list[_Resource] | None = None
 
 
 _decode_export = msgspec.json.Decoder(_Export).decode
@@ -97,20 +97,21 @@ _decode_value = msgspec.json.Decoder(_Value).decode
 
 
 def spans_of_json(body: bytes) -> list[Span | Rejected]:
-    """The spans of an OTLP/JSON export: ids in hex, 64-bit numbers as text. Raises EnvelopeError."""
+    """The spans of an OTLP/JSON export: ids in hex, 64-bit numbers as text; null is an empty list. Raises EnvelopeError."""
     try:
         export = _decode_export(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise EnvelopeError("the body is not an OTLP export in JSON: {resourceSpans: […]}") from None
     found: list[Span | Rejected] = []
-    for resource in export.resourceSpans:
+    for resource in export.resourceSpans or ():
         try:
-            about = _attributes(resource.resource.attributes)
+            about = _attributes(resource.resource.attributes) if resource.resource is not None else {}
         except Refused as error:
             raise EnvelopeError(f"the body's resource: {error}") from None
-        for scope in resource.scopeSpans:
-            _bounded(len(found) + len(scope.spans))
-            found += [_json_span(raw, about) for raw in scope.spans]
+        for scope in resource.scopeSpans or ():
+            spans = scope.spans or ()
+            _bounded(len(found) + len(spans))
+            found += [_json_span(raw, about) for raw in spans]
     return found
 
 
@@ -130,9 +131,9 @@ def _json_span(raw: msgspec.Raw, about: dict[str, Any]) -> Span | Rejected:
     return Span(span.traceId, span.spanId, span.name, span.endTimeUnixNano, span.startTimeUnixNano, {**about, **own} if about else own)
 
 
-def _attributes(attributes: Iterable[_Attribute]) -> dict[str, Any]:
+def _attributes(attributes: Iterable[_Attribute] | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for attribute in attributes:
+    for attribute in attributes or ():
         if attribute.key in WANTED:
             try:
                 value = _decode_value(attribute.value)

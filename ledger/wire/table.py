@@ -5,7 +5,7 @@ guess: a byte order mark, semicolons, decimal commas, a column that is not there
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,8 +33,15 @@ class TableError(ValueError):
     """A file that can't be read as a table; nothing of it was recorded."""
 
 
-def columns_of(header: bytes, mapping: Mapping[str, str]) -> dict[str, int]:
-    """The place of each field's column, from a file's first line. `mapping`: field → column; a field that it does not name has
+class Columns(NamedTuple):
+    """The place of each field's column, and how many columns a row has."""
+
+    places: dict[str, int]
+    width: int
+
+
+def columns_of(header: bytes, mapping: Mapping[str, str]) -> Columns:
+    """The columns of a file, from its first line. `mapping`: field → column; a field that it does not name has
     the column of its own name, if there is one; `tag.NAME` is a tag. Raises TableError."""
     if header.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise TableError("begins with a byte order mark: save it as plain UTF-8")
@@ -54,13 +61,12 @@ def columns_of(header: bytes, mapping: Mapping[str, str]) -> dict[str, int]:
     for field in ("id", "time", "key"):
         if field not in wanted:
             raise TableError(f"no column is the {field}: say which with --map {field}=COLUMN; the columns are {', '.join(names)}")
-    return {field: names.index(column) for field, column in wanted.items()}
+    return Columns({field: names.index(column) for field, column in wanted.items()}, len(names))
 
 
-def rows_of(lines: Iterable[str], columns: Mapping[str, int], org: str, source: str) -> Iterator[tuple[int, RecordUsage | Rejected]]:
+def rows_of(lines: Iterable[str], columns: Columns, org: str, source: str) -> Iterator[tuple[int, RecordUsage | Rejected]]:
     """Usage with its line number (the header is line 1). `lines` come after the header. Raises TableError for broken quoting."""
     reader = csv.reader(lines, strict=True)
-    width = max(columns.values()) + 1
     while True:
         try:
             row = next(reader)
@@ -69,12 +75,16 @@ def rows_of(lines: Iterable[str], columns: Mapping[str, int], org: str, source: 
         except csv.Error as error:
             raise TableError(f"line {reader.line_num + 1}: {error}") from None
         if row:
-            event = _event(row, columns, org, source) if len(row) >= width else Rejected(detail="has fewer columns than the first line")
-            yield reader.line_num + 1, event
+            yield reader.line_num + 1, _event(row, columns, org, source)
 
 
-def _event(row: list[str], columns: Mapping[str, int], org: str, source: str) -> RecordUsage | Rejected:
-    said = {field: row[place].strip() for field, place in columns.items() if row[place].strip()}
+def _event(row: list[str], columns: Columns, org: str, source: str) -> RecordUsage | Rejected:
+    places, width = columns
+    if len(row) <= max(places.values()):
+        return Rejected(detail="has fewer columns than the first line")
+    if any(row[width:]):  # as 0,25 has, which would be read as 0
+        return Rejected(detail="has more columns than the first line: quote what has a comma, and write amounts with a point")
+    said = {field: row[place].strip() for field, place in places.items() if row[place].strip()}
     try:
         data = _data(said)
     except Refused as error:

@@ -93,8 +93,15 @@ async def test_openrouter_is_recorded_once_however_often_it_sends(client: httpx.
     assert await spent(service, "key:coder") == ("0.00006958", 1)
 
 
-async def test_a_test_of_the_connection_is_answered(client: httpx.AsyncClient) -> None:
-    answer = await client.post(place("or"), content=b'{"resourceSpans":[]}', headers=bearer() | {"X-Test-Connection": "true"})
+NOTHING = (
+    b"", b"{}", b'{"resourceSpans":[]}', b'{"resourceSpans":null}', b'{"resourceSpans":[{"resource":null,"scopeSpans":null}]}',
+    b'{"resourceSpans":[{"resource":{"attributes":null},"scopeSpans":[{"spans":null}]}]}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+async def test_a_test_of_the_connection_is_answered_however_it_writes_nothing(client: httpx.AsyncClient, nothing: bytes) -> None:
+    answer = await client.post(place("or"), content=nothing, headers=bearer() | {"X-Test-Connection": "true"})
     assert (answer.status_code, answer.json()) == (200, {"results": {}, "rejected": []})
 
 

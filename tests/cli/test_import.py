@@ -103,13 +103,15 @@ MAP = ("--map", "time=when", "--map", "key=api key", "--map", "cost_usd=cost", "
 def test_a_csv_by_a_mapping(ledger: Ledger) -> None:
     rows = '1,2026-07-05T03:09:54Z,crawler,0.25,10,5,m,web\n2,2026-07-05T03:09:55+02:00,"craw,ler",1.4E-7,,,m,\n'
     rows += '3,2026-07-05,crawler,0.25,10,5,m,web\n4,2026-07-05T03:09:54Z,crawler,"0,25",10,5,m,web\n5,2026-07-05T03:09:54Z\n'
+    rows += "6,2026-07-05T03:09:54Z,crawler,0,25,10,5,m,web\n7,2026-07-05T03:09:54Z,crawler,0.5,10,5,m,web,,\n"
     name = file(ledger, "usage.csv", CSV + rows)
     code, out, _ = ledger("import", name, "--format", "csv", *MAP)
-    assert code == 1 and "2 recorded" in out and "3 rejected" in out
+    assert code == 1 and "3 recorded" in out and "4 rejected" in out
     assert "cost_usd: has a decimal comma: write amounts with a point: line 5" in out
     assert "has fewer columns than the first line: line 6" in out and "line 4" in out
-    assert "2 duplicate" in ledger("import", name, "--format", "csv", *MAP)[1]
-    assert ledger.spent() == ("0.25000014", 2)
+    assert "has more columns than the first line: quote what has a comma, and write amounts with a point: line 7" in out
+    assert "3 duplicate" in ledger("import", name, "--format", "csv", *MAP)[1]
+    assert ledger.spent() == ("0.75000014", 3)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,30 @@ def test_stopped_in_the_middle_it_says_where_to_go_on_and_nothing_is_booked_twic
     assert ledger("import", name, "--from-line", str(place))[0] == 0
     assert ledger.spent() == (f"{count * 5 // 4}.00", count)
     assert ledger("verify")[0] == 0
+
+
+def test_stopped_while_a_pipe_says_nothing_it_books_what_it_has_read(ledger: Ledger) -> None:
+    child = ledger.start("import", "-")
+    assert child.stdin is not None
+    line = raw(id="@", time="2026-07-05T03:09:54Z").decode() + "\n"
+    child.stdin.write("".join(line.replace("@", str(n)) for n in range(10_003)))  # what it books together, and three
+    child.stdin.flush()
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not ledger_has_begun(ledger):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 130
+    assert "10,003 recorded" in child.communicate()[0]
+
+
+def test_one_event_over_many_lines_and_an_array_of_any_length(ledger: Ledger) -> None:
+    event = json.loads(raw(id="one", time="2026-07-05T03:09:54Z"))
+    whole = json.dumps(event, indent=1).replace("{\n", "{", 1)  # its first line is neither an event nor a brace alone
+    assert "1 recorded" in ledger("import", file(ledger, "one.json", whole))[1]
+    many = json.dumps([event | {"id": str(n)} for n in range(10_001)])
+    assert "10,001 recorded" in ledger("import", file(ledger, "many.json", many))[1]
+    code, out, _ = ledger("import", file(ledger, "broken.jsonl", '{"specversion":"1.0",\n' + json.dumps(event) + "\n"))
+    assert code == 1 and "1 rejected, 1 duplicate" in out and "line 1" in out
 
 
 def ledger_has_begun(ledger: Ledger) -> bool:

@@ -25,10 +25,12 @@ class OpenRouterAccount(OpenRouterApi):
 
     def answer(self, request: Request) -> tuple[int, Any]:
         if request.headers.get("authorization") == f"Bearer {self.token}" and request.method == "GET" and len(request.path) == 3:
+            offset = int(request.query.get("offset", 0))
             if request.path[2] == "workspaces":
                 spaces = list(dict.fromkeys(key["workspace_id"] for key in self.keys.values()))
-                return 200, {"data": [{"id": space, "name": space} for space in spaces], "total_count": len(spaces)}
-            space, offset = request.query.get("workspace_id", DEFAULT), int(request.query.get("offset", 0))
+                shown = spaces[offset : offset + min(int(request.query.get("limit", 50)), 100)]
+                return 200, {"data": [{"id": space, "name": space} for space in shown], "total_count": len(spaces)}
+            space = request.query.get("workspace_id", DEFAULT)
             hidden = request.query.get("include_disabled") != "true"
             mine = [key for key in self.keys.values() if key["workspace_id"] == space and not (hidden and key["disabled"])]
             return 200, {"data": mine[offset : offset + self.page]}

@@ -142,7 +142,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
-    content = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
+    content = body.encode(errors="surrogateescape") if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Something')}", f"Content-Length: {len(content)}", "Content-Type: application/json"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + content)

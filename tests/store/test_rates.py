@@ -76,6 +76,10 @@ async def test_a_price_of_the_future_waits_for_its_day(database: Database) -> No
     await take_in(database, [rate("9e-6", starts_us=NOW_US + DAY)], Origin.OPERATOR)
     card = await the_card(database)
     assert [card.price(Usage(model="m", input_tokens=1), us) for us in (NOW_US, NOW_US + DAY)] == [None, 9_000]
+    await take_in(database, [rate("1e-6")], Origin.OPERATOR)
+    card = await the_card(database)
+    priced = [card.price(Usage(model="m", input_tokens=1), us) for us in (NOW_US - DAY, NOW_US, NOW_US + DAY)]
+    assert priced == [1_000, 1_000, 9_000], "what waits since yesterday is priced too: no other price was in force"
 
 
 async def test_what_waits_is_priced_in_its_own_window_and_caps_see_it(database: Database) -> None:
