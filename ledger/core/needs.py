@@ -12,7 +12,6 @@ from .keys import UNASSIGNED
 from .levels import all_scopes
 from .window import Calendar, Period, day_at, first_day, is_zone, window_at, windows_at
 
-
 Place = tuple[str, str]  # a scope, and the workspace that its key is in or will be registered in
 
 

@@ -67,8 +67,9 @@ class Both(OrgLedger):
 def runs(commands: Sequence[Command]) -> list[list[Command]]:
     """As `record` has them carried out: usage together, an order by itself."""
     found: list[list[Command]] = []
-    for usage, run in groupby(commands, lambda command: isinstance(command, RecordUsage)):
-        found += [list(run)] if usage else [[command] for command in run]
+    for usage, group in groupby(commands, lambda command: isinstance(command, RecordUsage)):
+        run = list(group)
+        found += [run] if usage else [[order] for order in run]
     return found
 
 
