@@ -30,7 +30,7 @@ from ledger.core.connections import Connection
 from ledger.gateways.channels import Channel
 from ledger.gateways.gateway import Gateway
 from ledger.gauges import showing_gauges
-from ledger.kafka import Kafka, producing
+from ledger.kafka import ISOLATION, Kafka, producing
 from ledger.loop import Chore, repeat
 from ledger.notifier import NOTIFIER_IDLE_S, Notifier
 from ledger.pricing import Pricer
@@ -118,7 +118,7 @@ class Consumers:
 
         subscriber: Any = self.broker.subscriber(
             self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
-            parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, **more,
+            parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, isolation_level=ISOLATION, **more,
         )  # fmt: skip
 
         polling = Polling(self.kafka)

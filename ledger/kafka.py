@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -16,6 +16,7 @@ from .wire.events import HandOver, NotTaken, encode_event
 from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
 HAND_OVER_S = 15.0
+ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 _SET_ON_TOPIC = 1  # where a setting comes from, in an answer of the broker

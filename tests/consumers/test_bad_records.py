@@ -24,14 +24,14 @@ def event(event_id: str, org: str = "org-0", **envelope: object) -> bytes:
     return json.dumps(body | envelope).encode()
 
 
-async def send(stage: Stage, records: Sequence[Sent], most_bytes: int = 1 << 20) -> None:
+async def send(stage: Stage, records: Sequence[Sent], most_bytes: int = 1 << 20, partition: int | None = None) -> None:
     producer = AIOKafkaProducer(**stage.kafka.client(), max_request_size=most_bytes, acks="all")
     await producer.start()
     try:
         for key, value, headers in records:
             while True:
                 try:
-                    await producer.send_and_wait(stage.kafka.topic("usage"), value, key=key, headers=list(headers))
+                    await producer.send_and_wait(stage.kafka.topic("usage"), value, key=key, headers=list(headers), partition=partition)
                     break
                 except MessageSizeTooLargeError:  # the broker has not learned from its controller yet that it may be as large
                     await asyncio.sleep(0.1)
