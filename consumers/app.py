@@ -38,6 +38,7 @@ from ledger.pulse import pulse_once
 from ledger.rollup import rollup_once
 from ledger.service import Service
 from ledger.store.dialect import listen
+from ledger.store.schema import why_unready
 from ledger.wire.messages import KEY_COMMANDS, USAGE
 
 NAMES = ("usage", "pulse", "relay", "keys", "entries")
@@ -75,7 +76,7 @@ class Consumers:
             if port:
                 registry = self.service.metrics.registry
                 await stack.enter_async_context(
-                    serving(host, port, registry, document(self.kafka), lambda: self._dead, lambda: self._unready)
+                    serving(host, port, registry, document(self.kafka), lambda: self._dead, self._unready)
                 )
             if "usage" in self.names:
                 self._subscribe_usage(producer)
@@ -96,9 +97,9 @@ class Consumers:
             return self._watchdog.verdict
         return None if self.fatal is None else f"{type(self.fatal).__name__}: {self.fatal}"
 
-    @property
-    def _unready(self) -> str | None:
-        return None if self._usage is None else self._usage.trouble
+    async def _unready(self) -> str | None:
+        trouble = None if self._usage is None else self._usage.trouble
+        return trouble or await why_unready(self.service.database.writer)
 
     def fail(self, error: BaseException) -> None:
         """Ends the process: what was not acknowledged is taken again by the next start."""
