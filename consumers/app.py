@@ -4,6 +4,7 @@ FastStream is the shell: it connects, subscribes, and stops in order. Its handle
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -44,6 +45,7 @@ from ledger.wire.messages import KEY_COMMANDS, USAGE
 NAMES = ("usage", "pulse", "relay", "keys", "entries")
 FETCH_WAIT_MS = 100
 SLOW_S = 5.0
+END_S = 9.0  # after the signal, and longer than usage takes to book what it has in hand
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ class Consumers:
 
     async def run(self, host: str, port: int) -> None:
         """Runs until a signal or a failure that a new start may heal, which is raised."""
+        self.app.on_shutdown(self._end_in_time)
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(producing(self.kafka))
             if port:
@@ -107,6 +110,16 @@ class Consumers:
             self.fatal = error
             log.error("ending", error=type(error).__name__, why=str(error)[:500])
             self.app.exit()
+
+    async def _end_in_time(self) -> None:
+        """A broker that is away keeps whoever has something to send to it or to leave there, for as long as a request lasts. What is not
+        acknowledged by then is taken again by the next start, as after any other end."""
+
+        def end() -> None:
+            log.warning("ended_unfinished", after_s=END_S)
+            os._exit(0 if self.fatal is None else 1)
+
+        asyncio.get_running_loop().call_later(END_S, end)
 
     def _subscribe(self, topic: str, group: str, handle: Callable[[Sequence[Any], AIOKafkaConsumer], Awaitable[None]], **more: Any) -> Any:
         async def light(raw: Any) -> KafkaAckableMessage:

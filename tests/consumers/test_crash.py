@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.core.commands import SetKey, TurnKey
+from ledger.core.keys import State
 from ledger.store import keys as keyed
 from ledger.store import reports
 from tests.conftest import _migrate
@@ -155,6 +157,7 @@ def test_every_consumer_says_that_the_database_is_away_though_it_has_nothing_to_
 
 
 def test_a_broker_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
+    """Told to end while it is away, and with something to publish in hand, the process ends in time."""
     with own_kafka() as broker, own_postgres() as server:
         url = _fresh(server.url)
 
@@ -171,6 +174,14 @@ def test_a_broker_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> Non
                 await stage.until_published()
                 await stage.check()
                 assert process.popen.poll() is None
+                await asyncio.to_thread(broker.stop)
+                key = SetKey(org="org-0", by="test", key="turned", workspace="w")
+                await stage.order([key, TurnKey(org="org-0", by="test", key="turned", state=State.PAUSED, why="something to publish")])
+                await asyncio.sleep(1)  # a relay looks four times a second
+                assert await asyncio.to_thread(process.stop) == 0
+                await asyncio.to_thread(broker.start)
+                stage.start("relay")
+                await stage.until_published()
 
         asyncio.run(story())
 
