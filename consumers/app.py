@@ -4,6 +4,7 @@ FastStream is the shell: it connects, subscribes, and stops in order. Its handle
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -31,7 +32,7 @@ from ledger.core.connections import Connection
 from ledger.gateways.channels import Channel
 from ledger.gateways.gateway import Gateway
 from ledger.gauges import showing_gauges
-from ledger.kafka import Kafka, producing
+from ledger.kafka import ISOLATION, Kafka, producing
 from ledger.loop import Chore, repeat
 from ledger.notifier import NOTIFIER_IDLE_S, Notifier
 from ledger.pricing import Pricer
@@ -39,11 +40,13 @@ from ledger.pulse import pulse_once
 from ledger.rollup import RESTS, rollup_once
 from ledger.service import Service
 from ledger.store.dialect import listen
+from ledger.store.schema import why_unready
 from ledger.wire.messages import KEY_COMMANDS, USAGE
 
 NAMES = ("usage", "pulse", "relay", "keys", "entries")
 FETCH_WAIT_MS = 100
 SLOW_S = 5.0
+END_S = 9.0  # after the signal, and longer than usage takes to book what it has in hand
 
 log = structlog.get_logger()
 
@@ -71,12 +74,13 @@ class Consumers:
 
     async def run(self, host: str, port: int) -> None:
         """Runs until a signal or a failure that a new start may heal, which is raised."""
+        self.app.on_shutdown(self._end_in_time)
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(producing(self.kafka))
             if port:
                 registry = self.service.metrics.registry
                 await stack.enter_async_context(
-                    serving(host, port, registry, document(self.kafka), lambda: self._dead, lambda: self._unready)
+                    serving(host, port, registry, document(self.kafka), lambda: self._dead, self._unready)
                 )
             if "usage" in self.names:
                 self._subscribe_usage(producer)
@@ -97,9 +101,9 @@ class Consumers:
             return self._watchdog.verdict
         return None if self.fatal is None else f"{type(self.fatal).__name__}: {self.fatal}"
 
-    @property
-    def _unready(self) -> str | None:
-        return None if self._usage is None else self._usage.trouble
+    async def _unready(self) -> str | None:
+        trouble = None if self._usage is None else self._usage.trouble
+        return trouble or await why_unready(self.service.database.writer)
 
     def fail(self, error: BaseException) -> None:
         """Ends the process: what was not acknowledged is taken again by the next start."""
@@ -107,6 +111,16 @@ class Consumers:
             self.fatal = error
             log.error("ending", error=type(error).__name__, why=str(error)[:500])
             self.app.exit()
+
+    async def _end_in_time(self) -> None:
+        """A broker that is away keeps whoever has something to send to it or to leave there, for as long as a request lasts. What is not
+        acknowledged by then is taken again by the next start, as after any other end."""
+
+        def end() -> None:
+            log.warning("ended_unfinished", after_s=END_S)
+            os._exit(0 if self.fatal is None else 1)
+
+        asyncio.get_running_loop().call_later(END_S, end)
 
     def _subscribe(self, topic: str, group: str, handle: Callable[[Sequence[Any], AIOKafkaConsumer], Awaitable[None]], **more: Any) -> Any:
         async def light(raw: Any) -> KafkaAckableMessage:
@@ -119,7 +133,7 @@ class Consumers:
 
         subscriber: Any = self.broker.subscriber(
             self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
-            parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, **more,
+            parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, isolation_level=ISOLATION, **more,
         )  # fmt: skip
 
         polling = Polling(self.kafka)

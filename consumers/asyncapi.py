@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
@@ -14,6 +15,7 @@ from ledger.core.keys import State
 from ledger.core.window import Period
 from ledger.kafka import TOPICS, Kafka
 from ledger.wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
+from ledger.wire.records import STRUCTURED
 
 Amount = str
 
@@ -166,7 +168,7 @@ PAYLOADS: dict[str, type[BaseModel]] = {
 
 def document(kafka: Kafka) -> str:
     """The document as JSON. Nothing is connected."""
-    broker = KafkaBroker("kafka:9092", logger=None)
+    broker = KafkaBroker(kafka.bootstrap.split(","), logger=None)
     for topic in TOPICS:
         name, payload = kafka.topic(topic.name), PAYLOADS[topic.name]
         if topic.name == USAGE:
@@ -177,4 +179,8 @@ def document(kafka: Kafka) -> str:
         else:
             broker.publisher(name, title=name, description=topic.about, schema=payload)
     about = AsyncAPI(title="Spend ledger for LLM usage", version=__version__, description="The topics, and what lies in them.")
-    return FastStream(broker, specification=about, logger=None).schema.to_specification().to_json()
+    made = msgspec.json.decode(FastStream(broker, specification=about, logger=None).schema.to_specification().to_json())
+    made["defaultContentType"] = STRUCTURED
+    for message in made["components"]["messages"].values():
+        del message["correlationId"]  # a header of FastStream's own, which our records have not
+    return msgspec.json.encode(made).decode()

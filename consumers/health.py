@@ -1,6 +1,6 @@
 """Owns what a consumer process says of itself over HTTP, on the metrics port: /livez, /readyz, /metrics, /asyncapi.json."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 Trouble = Callable[[], str | None]
+Asked = Callable[[], Awaitable[str | None]]
 
 
 class CannotListen(Exception):
@@ -18,14 +19,14 @@ class CannotListen(Exception):
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, registry: CollectorRegistry, document: str, dead: Trouble, unready: Trouble) -> AsyncIterator[None]:
+async def serving(host: str, port: int, registry: CollectorRegistry, document: str, dead: Trouble, unready: Asked) -> AsyncIterator[None]:
     """Serves for the block. `dead` and `unready` say why not, in words, or None. Raises CannotListen."""
 
     async def livez(_: Request) -> Response:
         return _answer("alive", dead())
 
     async def readyz(_: Request) -> Response:
-        return _answer("ready", dead() or unready())
+        return _answer("ready", dead() or await unready())
 
     async def asyncapi(_: Request) -> Response:
         return Response(document, media_type="application/json")

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 
-from ledger.kafka import Kafka, admin
+from ledger.kafka import ISOLATION, Kafka, admin
 
 LOOK_EVERY_S = 5.0
 STALLED_S = 60.0
@@ -82,15 +82,29 @@ class Watchdog:
             )
 
     async def _look(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """The group's places and the ends."""
-        probe = AIOKafkaConsumer(self.topic, **self.kafka.client())  # of no group: it is assigned every partition
+        """The group's places and the ends. What was deleted before it was read is behind the group's place; so is what is no record."""
+        async with admin(self.kafka) as client:
+            committed = await client.list_consumer_group_offsets(self.group)
+        probe = AIOKafkaConsumer(self.topic, **self.kafka.client(), isolation_level=ISOLATION)  # of no group: it has every partition
         try:
             await probe.start()
             partitions = list(probe.assignment())
             ends, starts = await probe.end_offsets(partitions), await probe.beginning_offsets(partitions)
+            places = {at: max(starts[at], committed[at].offset if at in committed else 0) for at in partitions}
+            for at, place in places.items():
+                stood = at in self._seen and self._seen[at][0] == place
+                if stood and place < ends[at] and not await _to_read(probe, at, place, ends[at]):
+                    places[at] = ends[at]
         finally:
             await probe.stop()
-        async with admin(self.kafka) as client:
-            committed = await client.list_consumer_group_offsets(self.group)
-        places = {partition: committed[partition].offset for partition in partitions if partition in committed}
-        return starts | places, ends
+        return places, ends
+
+
+async def _to_read(probe: AIOKafkaConsumer, partition: TopicPartition, place: int, end: int) -> bool:
+    """Whether a record lies from here on, and not only the marks of transactions and what was aborted."""
+    probe.seek(partition, place)
+    try:
+        found = await probe.getmany(partition, timeout_ms=1_000, max_records=1)
+    except (UnicodeDecodeError, CorruptRecordException):  # a record, if a bad one
+        return True
+    return bool(found) or await probe.position(partition) < end

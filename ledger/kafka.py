@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,8 +17,10 @@ from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, U
 
 HAND_OVER_S = 15.0
 MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on every record
+ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
+_SET_ON_TOPIC = 1  # where a setting comes from, in an answer of the broker
 
 
 class Kafka(NamedTuple):
@@ -76,25 +78,50 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict[str, bool]:
-    """Creates the topics that are not there; of those that are, the settings are set. By name, whether it was created.
+async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict[str, int | None]:
+    """Creates the topics that are not there; of those that are, the settings are set. By name, how many partitions it had already,
+    None where it was created.
 
     Raises aiokafka.errors.KafkaError.
     """
-    made: dict[str, bool] = {}
+    made: dict[str, int | None] = {}
     async with admin(kafka) as client:
         for topic in TOPICS:
             name = kafka.topic(topic.name)
-            config = topic.config | ({"min.insync.replicas": str(replication - 1)} if replication > 2 else {})
+            config = topic.config | _in_sync(replication)
             new = NewTopic(name, partitions if topic.split else 1, replication, topic_configs=config)
             answer: Any = await client.create_topics([new])
             _, code, said = answer.topic_errors[0]
             if code and code != TopicAlreadyExistsError.errno:
                 raise for_code(code)(said)
-            made[name] = not code
-            if code:
-                await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=config)])
+            made[name] = await _set(client, name, topic.config) if code else None
     return made
+
+
+def _in_sync(copies: int) -> dict[str, str]:
+    """One copy may be away; more than are there can't be asked for, or nothing could be written."""
+    return {"min.insync.replicas": str(copies - 1)} if copies > 2 else {}
+
+
+async def _set(client: AIOKafkaAdminClient, name: str, config: dict[str, str]) -> int:
+    """Sets our settings of a topic that is there, and leaves those that others have set; how many partitions it has.
+
+    To alter replaces all that were ever set, so they are read first.
+    """
+    (topic,) = await client.describe_topics([name])
+    said: list[Any] = await client.describe_configs([_resource(name)])
+    ((*_, entries),) = said[0].resources
+    theirs = {setting: value for setting, value, _, source, *_ in entries if source == _SET_ON_TOPIC}
+    copies = min(len(partition["replicas"]) for partition in topic["partitions"])
+    answers: list[Any] = await client.alter_configs([_resource(name, theirs | config | _in_sync(copies))])
+    ((code, why, *_),) = answers[0].resources
+    if code:
+        raise for_code(code)(why)
+    return len(topic["partitions"])
+
+
+def _resource(name: str, config: dict[str, str] | None = None) -> ConfigResource:
+    return ConfigResource(ConfigResourceType.TOPIC, name, configs=config)
 
 
 @asynccontextmanager

@@ -1,24 +1,20 @@
 """Owns the composition of the HTTP API: routes, errors, bounds, documentation that works without the internet."""
 
-import asyncio
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from sqlalchemy import text
 
 from .. import __version__
 from ..service import Service
-from ..store.schema import is_current
+from ..store.schema import why_unready
 from . import charging, commands, connections, orgs, policies, problems, rates, reading, reconciling, report, usage, webhooks
 from .auth import Gate
 from .bounds import Bounds
 from .streams import Slots
 from .webhooks import Known
-
-READY_WITHIN_S = 2.0
 
 
 def build_app(service: Service, environ: Mapping[str, str] | None = None) -> FastAPI:
@@ -53,11 +49,7 @@ async def livez() -> dict[str, str]:
 
 async def readyz(request: Request) -> JSONResponse:
     """Whether requests can be served; why not, in words."""
-    try:
-        async with asyncio.timeout(READY_WITHIN_S), request.app.state.service.database.reader.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-            if not await is_current(connection):
-                return problems.answer(503, "the database's schema is not this version's: run `ledger migrate`")
-    except Exception as error:
-        return problems.answer(503, f"the database does not answer: {type(error).__name__}")
+    trouble = await why_unready(request.app.state.service.database.reader)
+    if trouble is not None:
+        return problems.answer(503, trouble)
     return JSONResponse({"status": "ready"})

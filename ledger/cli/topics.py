@@ -45,10 +45,12 @@ def create(
     partitions: Annotated[int, typer.Option(min=1, help="Of each topic: as many consumers can share the work.")] = 8,
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition; with 3, two must be in sync.")] = 1,
 ) -> None:
-    """Create the topics that are missing, and set the settings of those that are there. Safe to repeat."""
-    made = _asked(lambda kafka: create_topics(kafka, partitions, replication))
-    for name, new in made.items():
-        out.print(f"{name}  [dim]{'created' if new else 'was there'}[/]")
+    """Create the topics that are missing, and set the settings of those that are there. Safe to repeat.
+
+    Partitions and copies of a topic that is there stay as they are, and so do settings that are not ours.
+    """
+    for name, had in _asked(lambda kafka: create_topics(kafka, partitions, replication)).items():
+        out.print(f"{name}  [dim]{'created' if had is None else f'was there, partitions: {had}'}[/]")
 
 
 async def _letters(kafka: Kafka) -> list[tuple[DeadLetter, str]]:

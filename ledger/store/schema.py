@@ -1,5 +1,6 @@
-"""Owns the schema's version: bringing a database to head, and telling whether it is there."""
+"""Owns the schema's version: bringing a database to head, and telling whether it is there and answers."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -7,9 +8,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import migrations
+
+READY_WITHIN_S = 2.0
 
 
 def config(connection: Connection | None = None) -> Config:
@@ -39,3 +42,14 @@ async def is_current(connection: AsyncConnection) -> bool:
     """Whether the schema is at head."""
     head = ScriptDirectory.from_config(config()).get_current_head()
     return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision()) == head
+
+
+async def why_unready(engine: AsyncEngine) -> str | None:
+    """Why the database can't be worked with just now, in words; None when it can."""
+    try:
+        async with asyncio.timeout(READY_WITHIN_S), engine.connect() as connection:
+            if not await is_current(connection):
+                return "the database's schema is not this version's: run `ledger migrate`"
+    except Exception as error:
+        return f"the database does not answer: {type(error).__name__}"
+    return None

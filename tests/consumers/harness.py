@@ -279,6 +279,17 @@ async def staged(bootstrap: str, database_url: str, directory: Path, replication
         await stage.database.close()
 
 
+def ledger(stage: Stage, *command: str) -> str:
+    environment = os.environ | {
+        "LEDGER_DATABASE_URL": stage.database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap,
+        "LEDGER_TOPIC_PREFIX": stage.kafka.prefix,
+    }  # fmt: skip
+    asked = [sys.executable, "-m", "ledger", *command]
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def check_order(numbered: Sequence[tuple[str, int]]) -> dict[str, int]:
     """Of each name none is left out, and what comes again is not higher than what came (K3); the last number of each."""
     last: dict[str, int] = Counter()

@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
 
 import httpx
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 
-from ledger.kafka import admin
-from tests.consumers.harness import ROOT, Event, Stage, events
+from tests.consumers.harness import Event, Stage, events, ledger
+from tests.consumers.test_topics import set_settings
 
 Sent = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 
@@ -28,14 +24,14 @@ def event(event_id: str, org: str = "org-0", **envelope: object) -> bytes:
     return json.dumps(body | envelope).encode()
 
 
-async def send(stage: Stage, records: Sequence[Sent], most_bytes: int = 1 << 20) -> None:
+async def send(stage: Stage, records: Sequence[Sent], most_bytes: int = 1 << 20, partition: int | None = None) -> None:
     producer = AIOKafkaProducer(**stage.kafka.client(), max_request_size=most_bytes, acks="all")
     await producer.start()
     try:
         for key, value, headers in records:
             while True:
                 try:
-                    await producer.send_and_wait(stage.kafka.topic("usage"), value, key=key, headers=list(headers))
+                    await producer.send_and_wait(stage.kafka.topic("usage"), value, key=key, headers=list(headers), partition=partition)
                     break
                 except MessageSizeTooLargeError:  # the broker has not learned from its controller yet that it may be as large
                     await asyncio.sleep(0.1)
@@ -63,23 +59,9 @@ class Unnamed(str):
         return b"ce_\xff\xfe"
 
 
-def ledger(stage: Stage, *command: str) -> str:
-    environment = os.environ | {
-        "LEDGER_DATABASE_URL": stage.database_url, "LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap,
-        "LEDGER_TOPIC_PREFIX": stage.kafka.prefix,
-    }  # fmt: skip
-    asked = [sys.executable, "-m", "ledger", *command]
-    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(stage: Stage) -> None:
     """T4, T5: never its body; what is good among it is booked, also in binary mode and under a key that disagrees."""
-    async with admin(stage.kafka) as client:
-        large = {"max.message.bytes": str(16 << 20)}
-        said = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.kafka.topic("usage"), configs=large)])
-        assert [resource[0] for response in said for resource in response.resources] == [0], said
+    await set_settings(stage, "usage", {"max.message.bytes": str(16 << 20)})
     structured = [("content-type", b"application/cloudevents+json")]
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0"), ("ce_type", b"llm.usage.v1"), ("ce_source", b"test"),
               ("ce_id", b"binary-1"), ("ce_time", b"2026-11-25T09:00:00Z")]  # fmt: skip
@@ -163,8 +145,3 @@ async def test_an_org_that_nobody_declared_is_parked_where_orgs_must_be(stage: S
     assert "nobody" not in await stage.heads()
     assert await stage.read("usage.dead") == []
     await stage.check()
-
-
-async def test_topics_that_are_there_may_be_created_again(stage: Stage) -> None:
-    said = await asyncio.to_thread(ledger, stage, "topics", "create", "--partitions", "6")
-    assert said.count("was there") == 6

@@ -1,6 +1,7 @@
 """Consumers killed at every step, frozen, joined and left; servers taken away: nothing lost, nothing doubled (J5, C3, K3)."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.core.commands import SetKey, TurnKey
+from ledger.core.keys import State
 from ledger.store import keys as keyed
 from ledger.store import reports
 from tests.conftest import _migrate
@@ -122,17 +125,39 @@ def test_a_database_killed_in_its_commits_and_stopped_for_half_a_minute_is_waite
 
 async def until_unready(process: Process) -> None:
     """Until it says that the database is away."""
-    until = time.monotonic() + 30
+    until, said = time.monotonic() + 30, ""
     async with httpx.AsyncClient() as client:
         while True:
-            answer = await client.get(f"http://127.0.0.1:{process.port}/readyz")
-            if answer.status_code == 503 and "the database does not answer" in answer.text:
-                return
-            assert time.monotonic() < until, answer.text
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await client.get(f"http://127.0.0.1:{process.port}/readyz")
+                said = answer.text
+                if answer.status_code == 503 and "the database does not answer" in said:
+                    return
+            assert time.monotonic() < until, said
             await asyncio.sleep(0.1)
 
 
+def test_every_consumer_says_that_the_database_is_away_though_it_has_nothing_to_do(tmp_path: Path) -> None:
+    with own_kafka() as broker, own_postgres() as server:
+        url = _fresh(server.url)
+
+        async def story() -> None:
+            async with staged(broker.bootstrap, url, tmp_path) as stage:
+                processes = [stage.start(name) for name in ("usage", "pulse", "relay", "keys", "entries")]
+                for process in processes:
+                    await process.until_ready(60)
+                await asyncio.to_thread(server.stop)
+                for process in processes:
+                    await until_unready(process)
+                await asyncio.to_thread(server.start)
+                for process in processes:
+                    await process.until_ready(60)
+
+        asyncio.run(story())
+
+
 def test_a_broker_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
+    """Told to end while it is away, and with something to publish in hand, the process ends in time."""
     with own_kafka() as broker, own_postgres() as server:
         url = _fresh(server.url)
 
@@ -149,6 +174,14 @@ def test_a_broker_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> Non
                 await stage.until_published()
                 await stage.check()
                 assert process.popen.poll() is None
+                await asyncio.to_thread(broker.stop)
+                key = SetKey(org="org-0", by="test", key="turned", workspace="w")
+                await stage.order([key, TurnKey(org="org-0", by="test", key="turned", state=State.PAUSED, why="something to publish")])
+                await asyncio.sleep(1)  # a relay looks four times a second
+                assert await asyncio.to_thread(process.stop) == 0
+                await asyncio.to_thread(broker.start)
+                stage.start("relay")
+                await stage.until_published()
 
         asyncio.run(story())
 

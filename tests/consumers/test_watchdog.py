@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import RecordsToDelete
 from sqlalchemy import text
 
 from consumers.watchdog import STALLED_S, Watchdog
-from ledger.kafka import Kafka
+from ledger.kafka import Kafka, admin
 from tests.consumers.harness import Stage, events
+from tests.consumers.test_bad_records import event, send
 
 FIRST, SECOND = TopicPartition("usage", 0), TopicPartition("usage", 1)
 BOTH = {FIRST, SECOND}
@@ -80,3 +83,38 @@ async def test_a_consumer_that_stands_still_says_so_on_livez_and_ends(stage: Sta
     await stage.until_booked()
     await stage.until_published()
     await stage.check()
+
+
+async def test_what_a_transaction_takes_back_is_not_booked_and_what_nobody_can_read_is_no_stall(stage: Stage) -> None:
+    """The end of a topic is behind the mark that ends a transaction, and behind what was deleted unread."""
+    async with transaction(stage, "kept") as made:
+        await made.send_and_wait(stage.kafka.topic("usage"), event("kept"), key=b"org-0", partition=0)
+    with contextlib.suppress(Taken):
+        async with transaction(stage, "taken back") as made:
+            await made.send_and_wait(stage.kafka.topic("usage"), event("taken-back"), key=b"org-0", partition=1)
+            raise Taken
+    unread = TopicPartition(stage.kafka.topic("usage"), 2)
+    await send(stage, [(b"org-0", event("unread"), ())], partition=unread.partition)
+    async with admin(stage.kafka) as client:
+        await client.delete_records({unread: RecordsToDelete(before_offset=1)})
+    process = stage.start("usage", STALLED_S="2")
+    await process.until_ready()
+    await stage.until_booked(extra=1)
+    await asyncio.sleep(5)
+    process.check()
+    assert await stage.count() == 1
+
+
+class Taken(Exception):
+    """The producer changed its mind."""
+
+
+@contextlib.asynccontextmanager
+async def transaction(stage: Stage, name: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**stage.kafka.client(), transactional_id=f"{stage.kafka.prefix}{name}")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            yield producer
+    finally:
+        await producer.stop()

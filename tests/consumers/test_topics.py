@@ -1,0 +1,39 @@
+"""`ledger topics create`, on a cluster where they are not there and on one where they are."""
+
+import asyncio
+
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from ledger.kafka import admin
+from tests.consumers.harness import Stage, events, ledger
+
+
+async def set_settings(stage: Stage, topic: str, config: dict[str, str]) -> None:
+    async with admin(stage.kafka) as client:
+        said = await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.kafka.topic(topic), configs=config)])
+    assert [resource[0] for response in said for resource in response.resources] == [0], said
+
+
+async def settings(stage: Stage, topic: str) -> dict[str, str]:
+    """All that hold, whoever has set them."""
+    async with admin(stage.kafka) as client:
+        (said,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, stage.kafka.topic(topic))])
+    return {name: value for name, value, *_ in said.resources[0][4]}
+
+
+async def test_topics_that_are_there_keep_what_others_have_set(stage: Stage) -> None:
+    """Another retention is set back to ours; what is not ours stays."""
+    await set_settings(stage, "usage", {"max.message.bytes": "9000000", "min.insync.replicas": "1", "retention.ms": "1000"})
+    for _ in range(2):
+        said = await asyncio.to_thread(ledger, stage, "topics", "create", "--partitions", "12")
+        assert said.count("was there, partitions: 6") == 5 and "was there, partitions: 1" in said
+    found = await settings(stage, "usage")
+    assert (found["max.message.bytes"], found["min.insync.replicas"], found["retention.ms"]) == ("9000000", "1", "604800000")
+    assert (await settings(stage, "ledger.key-status"))["cleanup.policy"] == "compact"
+
+
+async def test_topics_of_one_copy_can_be_written_though_three_are_asked_for(stage: Stage) -> None:
+    """More copies in sync than there are would refuse every record."""
+    await asyncio.to_thread(ledger, stage, "topics", "create", "--replication", "3")
+    assert (await settings(stage, "usage"))["min.insync.replicas"] == "1"
+    await stage.produce(events(1, 10))
