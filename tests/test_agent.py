@@ -2,118 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from ledger.agent import MOST_IN_LANE, Agent
 from ledger.core.caps import Action, Rule
-from ledger.core.commands import Command, SetCap, SetConnection, SetKey, TurnKey
+from ledger.core.commands import SetCap, SetConnection, SetKey, TurnKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
-from ledger.gateways.outward import open_gateway
-from ledger.metrics import Metrics
 from ledger.relay import relay_once
-from ledger.service import Service
-from ledger.store import keys as keyed
-from ledger.store import reports
 from ledger.store.dialect import Database
-from ledger.store.replay import verify
-from tests.servers.gateway import TOKEN, HttpProtocol, Key
-from tests.servers.vendor import Fault, Vendor, serving
-from tests.store.events import NOW_US, usage
-
-MINUTE_US = 60_000_000
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_us = NOW_US
-
-    def __call__(self) -> int:
-        return self.now_us
-
-
-class Stage:
-    """An org with one key, `k`, at one gateway; the relay and the agent stepped by hand."""
-
-    def __init__(self, database: Database, api: Any, vendor: Vendor) -> None:
-        self.clock = Clock()
-        self.service = Service(database, Metrics(), self.clock)
-        self.api, self.vendor = api, vendor
-        self.environ = {"GATEWAY_TOKEN": TOKEN}
-        self.timeout_s = 5.0
-        self.agent = self.new_agent()
-
-    def new_agent(self) -> Agent:
-        return Agent(self.service, lambda connection: open_gateway(connection, self.environ, self.timeout_s), asyncio.Event())
-
-    async def order(self, *orders: Command) -> None:
-        results = await self.service.record(orders)
-        assert not [result for result in results if result.detail], results
-        await relay_once(self.service)
-
-    async def turn(self, state: State, key: str = "k") -> None:
-        await self.order(TurnKey(org="acme", by="will", key=key, state=state, why="so"))
-
-    async def try_once(self) -> None:
-        """Until nothing is under way: every command that is due now has been tried."""
-        while await self.agent.step() or self.agent.busy:
-            await asyncio.sleep(0.002)
-
-    async def run(self, minutes: float = 5) -> None:
-        """The clock goes on, second by second, until nothing is open any more."""
-        until_us = self.clock.now_us + int(minutes * MINUTE_US)
-        await self.try_once()
-        while self.clock.now_us < until_us and await self.open():
-            self.clock.now_us += 1_000_000
-            await self.try_once()
-
-    async def commands(self) -> list[dict[str, Any]]:
-        """Newest first."""
-        async with self.service.database.snapshot() as connection:
-            return await keyed.commands(connection, await self.head(connection))
-
-    async def open(self) -> list[dict[str, Any]]:
-        return [row for row in await self.commands() if row["delivery"] in ("pending", "attempted")]
-
-    async def last(self, credential: str = "k") -> dict[str, Any]:
-        return next(row for row in await self.commands() if row["credential"] == credential)
-
-    async def confirmed(self, key: str = "k") -> State | None:
-        async with self.service.database.snapshot() as connection:
-            (row,) = await keyed.keys_json(connection, await self.head(connection), [key])
-            return row["confirmed"]
-
-    async def sound(self) -> None:
-        """J1 holds whatever the gateway did."""
-        async with self.service.database.snapshot() as connection:
-            head = await self.head(connection)
-            assert await verify(connection, head.org_id, head.org, lambda _: None) is None
-
-    async def head(self, connection: Any) -> reports.Head:
-        head = await reports.head(connection, "acme")
-        assert head is not None
-        return head
-
-
-@asynccontextmanager
-async def staged(database: Database) -> AsyncIterator[Stage]:
-    api = HttpProtocol({"k": Key()})
-    async with serving(api) as vendor:
-        stage = Stage(database, api, vendor)
-        way = Connection(connection_id="gateway", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
-        await stage.order(SetConnection(org="acme", by="will", connection=way), SetKey(org="acme", by="will", key="k", workspace="w"))
-        try:
-            yield stage
-            await stage.sound()
-        finally:
-            await stage.agent.close()
+from tests.servers.gateway import HttpProtocol, Key
+from tests.servers.vendor import Fault, serving
+from tests.stage import MINUTE_US, Stage, staged
+from tests.store.events import usage
 
 
 @pytest.fixture
@@ -178,61 +82,6 @@ async def test_a_slow_gateway_is_given_up_for_now_and_asked_again(stage: Stage) 
     await stage.run()
     assert (await stage.last())["attempts"] == 2
     assert await stage.confirmed() is State.PAUSED
-
-
-async def test_retry_after_is_obeyed_to_the_second(stage: Stage) -> None:
-    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}, method="PUT"))
-    await stage.turn(State.PAUSED)
-    await stage.try_once()
-    asked = len(stage.vendor.log)
-    stage.clock.now_us += 29_900_000
-    await stage.try_once()
-    assert len(stage.vendor.log) == asked
-    stage.clock.now_us += 200_000
-    await stage.try_once()
-    assert await stage.confirmed() is State.PAUSED
-
-
-@pytest.mark.parametrize("after", ["86400", "1783220994687", "99999999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-async def test_a_retry_after_beyond_an_hour_is_an_hour_and_keeps_nobody_from_storing(stage: Stage, after: str) -> None:
-    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
-    await stage.turn(State.PAUSED)
-    await stage.try_once()
-    assert (await stage.last())["error"] == "the gateway answered 429"
-    stage.clock.now_us += 59 * MINUTE_US
-    await stage.try_once()
-    assert await stage.confirmed() is None
-    stage.clock.now_us += 2 * MINUTE_US
-    await stage.try_once()
-    assert await stage.confirmed() is State.PAUSED
-
-
-@pytest.mark.parametrize("after", ["²", "-5", "1.5", "Mon, 99 Foo", ""])
-async def test_a_retry_after_that_says_nothing_is_waited_for_as_any_failure(stage: Stage, after: str) -> None:
-    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
-    await stage.turn(State.PAUSED)
-    await stage.run(1)
-    assert await stage.confirmed() is State.PAUSED
-
-
-async def test_retry_after_holds_for_every_key_of_that_gateway_but_for_no_other_gateway(stage: Stage) -> None:
-    other = HttpProtocol({"elsewhere": Key()})
-    stage.api.keys["k2"] = Key()
-    async with serving(other) as vendor:
-        way = Connection(connection_id="second", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
-        await stage.order(SetConnection(org="acme", by="will", connection=way))
-        stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}))
-        await stage.turn(State.PAUSED)
-        await stage.try_once()
-        asked = len(stage.vendor.log)
-        await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in ("k2", "elsewhere")))
-        await stage.turn(State.PAUSED, "k2")
-        await stage.turn(State.PAUSED, "elsewhere")
-        await stage.try_once()
-        assert len(stage.vendor.log) == asked
-        assert other.keys["elsewhere"].state == "paused"
-        await stage.run()
-        assert stage.api.keys["k2"].state == "paused"
 
 
 async def test_a_refused_token_is_loud_and_not_tried_for_ever(stage: Stage) -> None:

@@ -29,7 +29,7 @@ class Loader:
         if self.cold or books.complete:
             books = deepcopy(books)
             books.complete = False
-            books.sums = {}
+            books.sums, books.rooms = {}, {}
             books.forget_policies()
         stored = rows_of(self.rows.books)
         for period, start in ahead(books, max(now_us, books.recorded_us)).items():

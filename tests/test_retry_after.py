@@ -1,0 +1,74 @@
+"""A gateway that asks to be left alone is, as long as it says and no longer than an hour (K5)."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ledger.core.commands import SetConnection, SetKey
+from ledger.core.connections import Connection, Gateway
+from ledger.core.keys import State
+from ledger.store.dialect import Database
+from tests.servers.gateway import HttpProtocol, Key
+from tests.servers.vendor import Fault, serving
+from tests.stage import MINUTE_US, Stage, staged
+
+
+@pytest.fixture
+async def stage(database: Database) -> AsyncIterator[Stage]:
+    async with staged(database) as stage:
+        yield stage
+
+
+async def test_retry_after_is_obeyed_to_the_second(stage: Stage) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    asked = len(stage.vendor.log)
+    stage.clock.now_us += 29_900_000
+    await stage.try_once()
+    assert len(stage.vendor.log) == asked
+    stage.clock.now_us += 200_000
+    await stage.try_once()
+    assert await stage.confirmed() is State.PAUSED
+
+
+@pytest.mark.parametrize("after", ["86400", "1783220994687", "99999999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_a_retry_after_beyond_an_hour_is_an_hour_and_keeps_nobody_from_storing(stage: Stage, after: str) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    assert (await stage.last())["error"] == "the gateway answered 429"
+    stage.clock.now_us += 59 * MINUTE_US
+    await stage.try_once()
+    assert await stage.confirmed() is None
+    stage.clock.now_us += 2 * MINUTE_US
+    await stage.try_once()
+    assert await stage.confirmed() is State.PAUSED
+
+
+@pytest.mark.parametrize("after", ["²", "-5", "1.5", "Mon, 99 Foo", ""])
+async def test_a_retry_after_that_says_nothing_is_waited_for_as_any_failure(stage: Stage, after: str) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": after}, method="PUT"))
+    await stage.turn(State.PAUSED)
+    await stage.run(1)
+    assert await stage.confirmed() is State.PAUSED
+
+
+async def test_retry_after_holds_for_every_key_of_that_gateway_but_for_no_other_gateway(stage: Stage) -> None:
+    other = HttpProtocol({"elsewhere": Key()})
+    stage.api.keys["k2"] = Key()
+    async with serving(other) as vendor:
+        way = Connection(connection_id="second", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+        await stage.order(SetConnection(org="acme", by="will", connection=way))
+        stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "30"}))
+        await stage.turn(State.PAUSED)
+        await stage.try_once()
+        asked = len(stage.vendor.log)
+        await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in ("k2", "elsewhere")))
+        await stage.turn(State.PAUSED, "k2")
+        await stage.turn(State.PAUSED, "elsewhere")
+        await stage.try_once()
+        assert len(stage.vendor.log) == asked
+        assert other.keys["elsewhere"].state == "paused"
+        await stage.run()
+        assert stage.api.keys["k2"].state == "paused"
