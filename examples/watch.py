@@ -59,7 +59,7 @@ class Watch:
     """A screen that follows the ledger through its own API."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, emoji=False)
         self.live = Live(console=self.console, refresh_per_second=8, transient=False) if self.console.is_terminal else None
         self.said: list[str] = []
 

@@ -39,6 +39,7 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app.add_middleware(Bounds)  # type: ignore[arg-type]
     app.add_api_route("/livez", livez, tags=["health"], methods=["GET"])
     app.add_api_route("/readyz", readyz, tags=["health"], methods=["GET"], responses={503: {"model": problems.ProblemDocument}})
+    problems.describe(app)
     return app
 
 

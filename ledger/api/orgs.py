@@ -137,7 +137,7 @@ async def list_keys(
     """Keys, by id."""
     k = t.keys.c
     where = [] if deleted else [k.deleted.is_(False)]
-    where += [k.state == state.value] if state else []
+    where += [k.state == state.value, k.alias_of.is_(None)] if state else []  # an alias has no state of its own
     home = caller.workspace if caller.workspace is not None and not caller.may("admin") else workspace
     where += [k.workspace == home] if home is not None else []
     async with snapshot(request) as connection:

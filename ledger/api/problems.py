@@ -108,10 +108,25 @@ def _detail(fault: dict[str, Any]) -> str:
     return message.removeprefix("Value error, ")
 
 
+def describe(app: FastAPI) -> None:
+    """Files every problem document under its own media type in the API's description: the framework knows only that of good answers."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        whole = plain()
+        for operation in (operation for path in whole["paths"].values() for operation in path.values()):
+            for response in operation["responses"].values():
+                schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+                if schema.get("$ref") == f"#/components/schemas/{ProblemDocument.__name__}":
+                    response["content"] = {MEDIA_TYPE: {"schema": schema}}
+        return whole
+
+    app.openapi = described
+
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-    for status in (400, 401, 403, 404, 413, 422, 503)
+    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase} for status in (400, 401, 403, 404, 413, 422, 503)
 }
 CHANGES: dict[int | str, dict[str, Any]] = RESPONSES | {
-    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}} for status in (409, 412)
+    status: {"model": ProblemDocument, "description": HTTPStatus(status).phrase} for status in (409, 412)
 }

@@ -25,32 +25,50 @@ ONE, BATCH, LINES, BINARY = "application/cloudevents+json", "application/cloudev
 AT_ONCE = 50  # events read between two turns of the event loop: a transaction under way has many short steps there
 _encode = msgspec.json.Encoder().encode
 
+_NAME: dict[str, Any] = {"type": ["string", "null"], "maxLength": 256}
+_COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
+_MONEY: dict[str, Any] = {"type": ["string", "number", "null"]}
+_COUNTS = (
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_tokens", "images", "searches"
+)  # fmt: skip
+_NAMES = ("model", "provider", "member", "end_user", "preset", "session", "hold", "response_id")
+DATA: dict[str, Any] = {
+    "type": "object",
+    "required": ["key"],
+    "properties": {
+        "org": {"type": ["string", "null"], "maxLength": 128, "description": "the token's own org stands in for a missing one"},
+        "workspace": {"type": ["string", "null"], "maxLength": 128, "description": "where a key that is new here belongs"},
+        "key": {"type": "string", "minLength": 1, "maxLength": 128, "description": "a key's id, or a credential of it"},
+        **{name: _NAME for name in _NAMES},
+        **{name: _COUNT for name in _COUNTS},
+        "cached_input_tokens": _COUNT | {"description": "part of `input_tokens`; so is `cache_write_tokens`"},
+        "reasoning_tokens": _COUNT | {"description": "part of `output_tokens`"},
+        "cost_usd": _MONEY | {"description": "US dollars, decimal text; missing: the rate card's price, or unpriced"},
+        "upstream_cost_usd": _MONEY | {"description": "what the customer's own provider key was charged (`byok`)"},
+        "currency": _NAME | {"description": "USD, or the event is rejected"},
+        "byok": {"type": ["boolean", "null"]},
+        "batch": {"type": ["boolean", "null"], "description": "priced by the rate card's batch rates"},
+        "preset_version": _COUNT,
+        "tags": {"type": ["object", "null"], "maxProperties": 32, "additionalProperties": {"type": "string", "maxLength": 256}},
+        "started_at": {"type": ["string", "null"], "format": "date-time"},
+    },
+}
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["specversion", "type", "source", "id", "time", "data"],
     "properties": {
         "specversion": {"const": "1.0"},
         "type": {"const": "llm.usage.v1"},
-        "source": {"type": "string", "maxLength": 512},
-        "id": {"type": "string", "maxLength": 512, "description": "with `source`, the event's identity: sent again, it is a duplicate"},
-        "time": {"type": "string", "format": "date-time", "description": "when the call ended"},
-        "data": {
-            "type": "object",
-            "required": ["key"],
-            "properties": {
-                "org": {"type": "string", "description": "the token's own org stands in for a missing one"},
-                "key": {"type": "string", "maxLength": 128, "description": "a key's id, or a credential of it"},
-                "workspace": {"type": "string"},
-                "model": {"type": "string"},
-                "input_tokens": {"type": "integer", "minimum": 0},
-                "output_tokens": {"type": "integer", "minimum": 0},
-                "cost_usd": {"type": ["string", "number", "null"], "description": "US dollars; missing: the call is unpriced"},
-                "upstream_cost_usd": {"type": ["string", "number", "null"]},
-                "byok": {"type": "boolean"},
-            },
+        "source": {"type": "string", "minLength": 1, "maxLength": 512},
+        "id": {
+            "type": "string", "minLength": 1, "maxLength": 512,
+            "description": "with `source`, the event's identity: sent again, it is a duplicate",
         },
+        "time": {"type": "string", "format": "date-time", "description": "when the call ended"},
+        "subject": {"type": "string", "description": "for people; it decides nothing"},
+        "data": DATA,
     },
-}
+}  # fmt: skip
 _RESULT: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -78,7 +96,7 @@ _DOCS: dict[str, Any] = {
             ONE: {"schema": _EVENT},
             BATCH: {"schema": {"type": "array", "maxItems": 10_000, "items": _EVENT}},
             LINES: {"schema": {"type": "string", "description": "one event a line"}},
-            BINARY: {"schema": _EVENT["properties"]["data"]},
+            BINARY: {"schema": DATA},
         },
     },
     "responses": {

@@ -93,7 +93,33 @@ async def _connection(database: Database, org: str, name: str) -> tuple[int, Con
 _UNKNOWN = "send a token that may ingest for this org, the connection's secret, or a valid signature"
 
 
-@router.post("/v1/webhooks/{org}/{connection}", responses=RESPONSES, response_class=Response)
+_COUNTED = {
+    "type": "object",
+    "properties": {
+        "results": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "how many calls came to which status"},
+        "rejected": {"type": "array", "items": {"type": "object"}, "description": "why, by their place in the body; the first of them"},
+    },
+}
+_WEBHOOK_DOCS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"type": ["object", "array"], "description": "as the gateway sends it"}}},
+    },
+    "responses": {
+        "200": {"description": "Booked, or kept for reconciliation", "content": {JSON: {"schema": _COUNTED}}},
+        "202": {"description": "Handed to Kafka, to be booked", "content": {JSON: {"schema": _COUNTED}}},
+    },
+}
+_EXPORTED = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}
+_TRACES_DOCS: dict[str, Any] = {
+    "requestBody": {"required": True, "content": _EXPORTED, "description": "OTLP's ExportTraceServiceRequest"},
+    "responses": {"200": {"description": "OTLP's ExportTraceServiceResponse", "content": _EXPORTED}},
+}
+
+
+@router.post(
+    "/v1/webhooks/{org}/{connection}", openapi_extra=_WEBHOOK_DOCS, responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response
+)
 @router.put("/v1/webhooks/{org}/{connection}", responses=RESPONSES, response_class=Response, include_in_schema=False)
 async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Response:
     """Records what a gateway sends in its own form, by the connection's kind; a test of the connection is answered 200."""
@@ -177,7 +203,7 @@ def _signed(secret: str | None, body: bytes, headers: Mapping[str, str]) -> None
         raise
 
 
-@router.post("/v1/traces", responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
+@router.post("/v1/traces", openapi_extra=_TRACES_DOCS, responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
 async def post_traces(request: Request, caller: Caller) -> Response:
     """Records the GenAI spans of an OTLP export, JSON or protobuf; other spans are none of ours. The token's org is the spans'.
 

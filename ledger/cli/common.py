@@ -27,8 +27,9 @@ from ..store.schema import is_current
 
 T = TypeVar("T")
 PIPED_WIDTH = 240
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# no emoji: a key that is called `a` is not the sign that `:a:` stands for
+out = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 class Format(StrEnum):

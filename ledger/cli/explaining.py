@@ -5,8 +5,16 @@ from typing import Any
 MOST_SHOWN = 20
 
 
-def _dollars(text: str) -> str:
+def _dollars(text: str | None) -> str:
+    if text is None:
+        return "unpriced"
     return f"-${text[1:]}" if text.startswith("-") else f"${text}"
+
+
+def _over(of: dict[str, Any]) -> str:
+    """How a cap's window stands: calls without a price stop too, where the cap says so (C10)."""
+    unpriced = f"{of['unpriced']} unpriced calls, " if of["unpriced"] else ""
+    return f"{unpriced}${of['spent_usd']} of ${of['limit_usd']}, over by ${of['over_usd']}"
 
 
 def sum_lines(facts: dict[str, Any]) -> list[str]:
@@ -20,8 +28,8 @@ def sum_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"{'cap':<9}{cap['cap']}: ${cap['left_usd']} left of ${cap['limit_usd']}")
     lines.append(f"{'entries':<9}{facts['entries']}, the newest first")
     for entry in facts["newest"][:MOST_SHOWN]:
-        cost = "unpriced" if entry.get("cost_usd") is None else _dollars(entry["cost_usd"])
         named = entry.get("id") or (f"corrects {entry['corrects']}: {entry['why']}" if "corrects" in entry else entry["type"])
+        cost = _dollars(entry.get("cost_usd"))
         lines.append(f"{'':<9}seq {entry['seq']}  {cost}  {entry.get('key') or ''}  {entry.get('model') or ''}  {named}")
     seq = facts["seq"] if "seq" in facts else facts["as_of"]["seq"]
     return [*lines, f"{'as of':<9}seq {seq}"]
@@ -37,11 +45,11 @@ def key_lines(facts: dict[str, Any]) -> list[str]:
             lines.append(f"{name:<9}{text}")
 
     for cap in facts["why"]:
-        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: ${cap['spent_usd']} of ${cap['limit_usd']}, over by ${cap['over_usd']}")
+        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: {_over(cap)}")
     add("held", facts["held"])
     add("others", ", ".join(_other(cap) for cap in facts["others"]))
     for row in facts["crossed"]:
-        add("crossed", f"seq {row['seq']}  {row['id']}  ${row['cost_usd']}  {row['model'] or ''}")
+        add("crossed", f"seq {row['seq']}  {row['id']}  {_dollars(row['cost_usd'])}  {row['model'] or ''}")
     if driver := facts["driver"]:
         add("driver", f"{driver['by']} {driver['value']}: {driver['share']} of it, ${driver['spent_usd']}")
     for command in facts["commands"][:1]:
@@ -76,12 +84,11 @@ def breach_lines(facts: dict[str, Any]) -> list[str]:
         if text:
             lines.append(f"{name:<9}{text}")
 
-    unpriced = f"{breach['unpriced']} unpriced calls, " if breach["unpriced"] else ""
-    add("why", f"{unpriced}${breach['spent_usd']} of ${breach['limit_usd']}, over by ${breach['over_usd']}")
-    add("window", f"{breach['period']}, {breach['start']} to {breach['end'] or 'no end'}")
+    add("why", _over(breach))
+    add("window", f"{breach['period']}, {breach['start'] or 'ever'} to {breach['end'] or 'no end'}")
     add("opened", breach["opened_at"])
     if row := facts["crossed"]:
-        cost = "unpriced" if row.get("cost_usd") is None else f"${row['cost_usd']}"
+        cost = _dollars(row.get("cost_usd"))
         add("crossed", f"seq {row['seq']}  {cost}  {row.get('key') or ''}  {row.get('model') or ''}  {row.get('id') or row['type']}")
     add("action", f"{breach['action']}{'' if breach['enforce'] == 'on' else ', only observed: nothing was sent'}")
     for fact in facts["done"][:MOST_SHOWN]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 from rich.text import Text
 
 from ..core import entries as e
@@ -108,7 +109,7 @@ def _line(entry: e.Entry) -> str | None:
         case e.ConnectionRemoved():
             return f"- connection {entry.connection.connection_id}"
         case e.KeyStateChanged():
-            return f"! key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}"
+            return f"! key:{entry.key} would be {entry.state} at once {', '.join(entry.reasons)}".rstrip()
         case _:
             return None
 
@@ -127,14 +128,35 @@ def _account_line(entry: e.ConnectionSet) -> str:
 
 
 def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.Guardrail | None) -> str:
+    """What is told beside the limit: of a new policy what is not usual, of a changed one what is another."""
+    usual = replace(now, rule=Rule(period=now.rule.period, limit=now.rule.limit, action=now.rule.action))
+    new, old = _phrases(now), _phrases(was or usual)
+    told = [part for part in new if new[part] != old[part] or (was is None and part == "subject")]
+    after = ", ".join(filter(None, (_rule_text(now.rule), *(new[part] for part in told))))
     if was is None:
-        return f"+ {kind} {name}: {_rule_text(now.rule)}"
-    return f"~ {kind} {name}: {_rule_text(was.rule)} → {_rule_text(now.rule)}"
+        return f"+ {kind} {name}: {after}"
+    before = ", ".join(filter(None, (_rule_text(was.rule), *(old[part] for part in told))))
+    return f"~ {kind} {name}: {before} → {after}"
 
 
 def _rule_text(rule: Rule) -> str:
-    kept = "" if rule.backstop_percent is None else f", backstop {rule.backstop_percent} %"
-    return f"${usd_text(rule.limit)} per {rule.period}, {rule.action}{kept}"
+    return f"${usd_text(rule.limit)} per {rule.period}, {rule.action}"
+
+
+def _phrases(policy: e.Cap | e.Guardrail) -> dict[str, str]:
+    """All that a policy says beside its limit, in the words of the file."""
+    rule = policy.rule
+    if isinstance(policy, e.Cap):
+        subject = f"on {policy.scope}"
+    else:
+        subject = f"each {policy.each} in {' '.join(policy.within)}" + (f" except {' '.join(policy.except_)}" if policy.except_ else "")
+    plain_words = ("include_byok", "on_unpriced", "resume", "enforce", "approval")
+    return {
+        "subject": subject,
+        "thresholds": f"thresholds {' '.join(map(str, rule.thresholds)) or 'none'}",
+        **{word: f"{word} {str(getattr(rule, word)).lower()}" for word in plain_words},
+        "backstop": "" if rule.backstop_percent is None else f"backstop {rule.backstop_percent} %",
+    }
 
 
 def _turn(scope: str, state: State, org: str | None, reason: str) -> None:

@@ -193,7 +193,7 @@ async def _put(service: Service, wanted: list[Rate], origin: Origin) -> None:
 def _tell_left_out(listed: PriceList) -> None:
     if listed.left_out:
         name, why = next(iter(listed.left_out.items()))
-        err.print(f"left out {len(listed.left_out)} models, such as {name}: {why}", markup=False, emoji=False, style="dim")
+        err.print(f"left out {len(listed.left_out)} models, such as {name}: {why}", markup=False, style="dim")
 
 
 def _given(words: list[str]) -> Prices:

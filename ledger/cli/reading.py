@@ -90,7 +90,7 @@ async def _listed(
             for name in await reports.page(connection, head, t.workspaces, "workspace_id", "", ALL, c.deleted.is_(False))
         ]
     where = [t.keys.c.deleted.is_(False)]
-    where += [t.keys.c.state == state] if state else []
+    where += [t.keys.c.state == state, t.keys.c.alias_of.is_(None)] if state else []  # an alias has no state of its own
     where += [t.keys.c.workspace == workspace] if workspace else []
     ids = await reports.page(connection, head, t.keys, "key_id", "", ALL, *where)
     rows: list[dict[str, Any]] = []

@@ -52,6 +52,8 @@ async def key(connection: AsyncConnection, head: Head, key_id: str, now_us: int)
     books = await reports.books_about(connection, head, [key_id])
     if key_id not in books.keys:
         return None
+    if (older := books.keys[key_id].alias_of) is not None:  # whose state and caps are its own too (S3)
+        return await key(connection, head, older, now_us)
     found, now_us = books.keys[key_id], max(now_us, head.recorded_us)
     above = [(cap, window_at(cap.rule.period, now_us, head.zone)) for cap in books.caps_above(found)]
     used = {cap.cap_id: await _sums(connection, head, books, cap.scope, window) for cap, window in above}
@@ -60,7 +62,7 @@ async def key(connection: AsyncConnection, head: Head, key_id: str, now_us: int)
     facts: Json = {
         "key": key_id, "workspace": found.workspace, "state": found.state, "since": moment_text(found.changed_us),
         "for_s": (now_us - found.changed_us) // 1_000_000, "reasons": sorted(stopping), "why": [], "others": [],
-        "held": found.held, "alias_of": found.alias_of,
+        "held": found.held,
     }  # fmt: skip
     for cap, window in above:
         line = _cap_line(books, cap, window, used[cap.cap_id])
@@ -82,8 +84,8 @@ def _cap_line(books: Books, cap: Cap, window: Window, used: Any) -> Json:
     return {
         "cap": cap.cap_id, "scope": cap.scope, "period": cap.rule.period, "start": moment_text(window.start_us),
         "end": moment_text(window.end_us), "spent_usd": usd_text(spent), "limit_usd": usd_text(cap.rule.limit),
-        "over_usd": usd_text(max(0, spent - cap.rule.limit)), "would_allow": spent < cap.rule.limit, "action": cap.rule.action,
-        "enforce": enforced(books, cap), "resume": cap.rule.resume,
+        "over_usd": usd_text(max(0, spent - cap.rule.limit)), "would_allow": spent < cap.rule.limit, "unpriced": used.unpriced,
+        "action": cap.rule.action, "enforce": enforced(books, cap), "resume": cap.rule.resume,
     }  # fmt: skip
 
 

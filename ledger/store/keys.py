@@ -17,23 +17,26 @@ from .reports import Head, Json, books_about, labels_json
 
 
 async def keys_json(connection: AsyncConnection, head: Head, ids: Sequence[str]) -> list[Json]:
-    """Keys as the API shows them, those that exist, in the order of their ids here."""
-    books = await books_about(connection, head, ids)
+    """Keys as the API shows them, those that exist, in the order of their ids here. An alias is as its older key is (S3)."""
     c, k = t.commands.c, t.keys.c
+    older = await connection.scalars(select(k.alias_of).where(k.org_id == head.org_id, k.key_id.in_(ids), k.alias_of.is_not(None)))
+    ruling = {*ids, *older}
+    books = await books_about(connection, head, [*ruling])
     undone = select(c.key).join(t.keys, and_(k.org_id == c.org_id, k.key_id == c.key, k.revision == c.revision))
-    undone = undone.where(c.org_id == head.org_id, c.key.in_(ids), c.delivery.in_((*OPEN, FAILED)))
+    undone = undone.where(c.org_id == head.org_id, c.key.in_(ruling), c.delivery.in_((*OPEN, FAILED)))
     under_way = set(await connection.scalars(undone))
-    return [key_json(books, books.keys[key_id], key_id in under_way) for key_id in ids if key_id in books.keys]
+    return [_key_json(books, books.keys[key_id], under_way) for key_id in ids if key_id in books.keys]
 
 
-def key_json(books: Books, key: Key, under_way: bool) -> Json:
+def _key_json(books: Books, key: Key, under_way: set[str]) -> Json:
     """A key as the API shows it (K1–K3). `confirmed`: what every gateway of it said last, null while one has not done so."""
-    said = [c for (name, *_), c in books.confirmations.items() if name == key.key_id]
-    done = bool(said) and not under_way and all(c.revision == key.revision for c in said)
+    ruled = key if key.alias_of is None else books.keys[key.alias_of]
+    said = [c for (name, *_), c in books.confirmations.items() if name == ruled.key_id]
+    done = bool(said) and ruled.key_id not in under_way and all(c.revision == ruled.revision for c in said)
     return {
-        "key": key.key_id, "workspace": key.workspace, "state": key.state, "reasons": list(reasons(books, key)), "wanted": key.state,
-        "confirmed": said[0].state if done else None, "revision": key.revision, "changed_at": moment_text(key.changed_us),
-        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": key.held, "leaking": key.leaking, "alias_of": key.alias_of,
+        "key": key.key_id, "workspace": key.workspace, "state": ruled.state, "reasons": list(reasons(books, ruled)), "wanted": ruled.state,
+        "confirmed": said[0].state if done else None, "revision": ruled.revision, "changed_at": moment_text(ruled.changed_us),
+        "credentials": list(books.credentials_of(key.key_id)[1:]), "held": ruled.held, "leaking": ruled.leaking, "alias_of": key.alias_of,
         "registered_by": key.by, "deleted": key.deleted, "labels": labels_json(books, f"key:{key.key_id}"), "version": key.seq,
     }  # fmt: skip
 

@@ -169,6 +169,20 @@ async def test_whatever_usage_names_can_be_asked_for(api: Api, name: str) -> Non
     assert (await api.get("/v1/orgs/acme/explain", scope=f"key:{name}"))["facts"]["state"] == "paused"
 
 
+async def test_an_alias_is_as_its_older_key_is(api: Api) -> None:
+    """S3: a gateway that asks by the name it knows must not be told to serve a key that is stopped."""
+    await api.put("/v1/orgs/acme/keys/crawler", {"workspace": "lab"}, 201)
+    await api.use(event(key="hash-9", workspace="lab"))
+    await api.put("/v1/orgs/acme/keys/crawler", {"credentials": ["hash-9"]})
+    await api.ask("POST", "/v1/orgs/acme/keys/crawler/pause", {"reason": "a look"})
+    older, alias = [await api.get(f"/v1/orgs/acme/keys/{name}") for name in ("crawler", "hash-9")]
+    assert alias["alias_of"] == "crawler" and older["state"] == "paused"
+    assert all(alias[name] == older[name] for name in ("state", "reasons", "wanted", "confirmed", "revision", "changed_at", "held"))
+    assert (await api.get("/v1/orgs/acme/explain", scope="key:hash-9"))["facts"]["key"] == "crawler"
+    assert (await api.get("/v1/orgs/acme/keys", state="active"))["keys"] == []
+    assert [key["key"] for key in (await api.get("/v1/orgs/acme/keys", state="paused"))["keys"]] == ["crawler"]
+
+
 async def test_what_is_not_there_is_not_found(api: Api) -> None:
     for path in ("", "/keys", "/keys/k", "/workspaces", "/caps", "/guardrails", "/balances", "/breaches", "/commands", "/entries"):
         problem(await api.ask("GET", f"/v1/orgs/nobody{path}"), 404)

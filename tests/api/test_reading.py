@@ -1,6 +1,7 @@
 """What is only read: balances, breaches, commands, entries, explanations; and a gateway's confirmation."""
 
 from ledger.relay import relay_once
+from ledger.wire.table import FIELDS
 from tests.api.asking import Api, event, moment, problem
 
 CAP = {"scope": "key:crawler", "period": "day", "limit_usd": "10.00", "action": "pause", "thresholds": [50]}
@@ -187,6 +188,22 @@ async def test_documentation_is_served_without_the_internet(api: Api) -> None:
     page = await api.client.get("/docs")
     assert page.status_code == 200 and "https://" not in page.text
     assert (await api.client.get("/openapi.json")).json()["info"]["title"]
+
+
+async def test_the_description_of_the_api_is_whole(api: Api) -> None:
+    """Every field of an event, every body, and every error as the problem document that it is."""
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    data = paths["/v1/usage"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {*data, "source", "id", "time"} - {"tags"} == set(FIELDS)
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            assert method in ("get", "delete") or operation["requestBody"]["content"], (method, path)
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    ((media, content),) = response["content"].items()
+                    assert media == "application/problem+json" and content["schema"]["$ref"].endswith("/ProblemDocument"), (path, status)
+                elif status != "204":
+                    assert response["content"], (path, status)
 
 
 async def test_health_says_why_not_in_words(api: Api) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ledger.service import system_clock
+from ledger.wire.times import moment_text
 from tests.cli.conftest import Ledger, book
 
 
@@ -75,6 +77,24 @@ def test_a_paused_key_is_explained_in_a_few_lines(over: Ledger) -> None:
     assert json.loads(over("explain", "org", "--period", "day", "--format", "json").stdout)["entries_usd"] == "2.20"
     for nothing in ("key:stranger", "daily/key:crawler/9", "nonsense"):
         assert nothing in over("explain", nothing, code=1).stderr
+
+
+def test_calls_without_a_price_are_explained_as_what_stopped_the_key(ledger: Ledger) -> None:
+    """C10: and a cap that never resets has a window without an end on either side."""
+    rule = "{scope: org, period: lifetime, limit_usd: 5, action: pause, on_unpriced: pause}"
+    ledger("apply", ledger.file(f"org: {{id: acme}}\ncaps:\n  c: {rule}\n"), "--yes")
+    call = {"specversion": "1.0", "type": "llm.usage.v1", "source": "s", "id": "e", "time": moment_text(system_clock())}
+    (ledger.home / "call.json").write_text(json.dumps(call | {"data": {"org": "acme", "key": "a", "model": "m"}}))
+    ledger("import", "call.json")
+    lines = ledger("explain", "key:a").stdout
+    assert "c, org lifetime: 1 unpriced calls, $0 of $5.00" in lines and "e  unpriced  m" in lines
+    assert "lifetime, ever to no end" in ledger("explain", "c/1").stdout
+
+
+def test_no_name_is_taken_for_a_sign(ledger: Ledger) -> None:
+    """`:a:` would be one."""
+    ledger("apply", ledger.file("org: {id: acme}\nkeys: {a: }\ncaps:\n  a:a: {scope: 'key:a', period: day, limit_usd: 5}\n"), "--yes")
+    assert "a:a: $5.00 left of $5.00" in ledger("explain", "key:a", "--period", "day").stdout
 
 
 def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:

@@ -41,6 +41,21 @@ def test_a_backstop_is_shown_kept_and_refused_where_no_gateway_has_one(ledger: L
     assert "backstop_percent" in ledger("apply", ledger.file(low), "--plan", code=1).stderr
 
 
+def test_a_plan_says_all_that_would_be_another(ledger: Ledger) -> None:
+    """A line that looks the same on both sides of its arrow tells a person nothing."""
+    plan = ledger("apply", ledger.file(), "--yes").stdout
+    assert "+ guardrail daily: $2.00 per day, pause, each key in org except testing, thresholds 50 80\n" in plan
+    assert "+ cap org-month: $250.00 per month, alert, on org\n" in plan
+    changed = POLICY.replace("except: [testing]", "except: []").replace("thresholds: [50, 80]", "resume: manual, enforce: observe")
+    changed = changed.replace("scope: org", "scope: workspace:lab")
+    plan = ledger("apply", ledger.file(changed), "--plan", code=2).stdout.splitlines()
+    assert plan == [
+        "~ guardrail daily: $2.00 per day, pause, each key in org except testing, thresholds 50 80, resume auto, enforce on"
+        " → $2.00 per day, pause, each key in org, thresholds none, resume manual, enforce observe",
+        "~ cap org-month: $250.00 per month, alert, on org → $250.00 per month, alert, on workspace:lab",
+    ]
+
+
 def test_a_plan_says_whom_it_would_stop_at_once(ledger: Ledger) -> None:
     """C5: a lowered limit acts at once, so it is told before."""
     ledger("apply", ledger.file(), "--yes")
