@@ -37,6 +37,7 @@ class Batch:
       results: one per command, in order.
       entries: what the batch became, in sequence; facts: those of them that are not usage.
       seen: identity → entry of what it booked.
+      refused: identities that would have burst the sums of their day.
       leaks: by the name a call comes with: when it was stopped, from when on it leaks (K6).
       usage: what was booked, added up; mismatches: how many events claimed a workspace other than their key's (S4); late:
         how many were booked more than an hour after their own time.
@@ -50,6 +51,7 @@ class Batch:
         self.entries: list[e.Entry] = []
         self.facts: list[e.AnyFact] = []
         self.seen: dict[bytes, e.Entry] = {}
+        self.refused: set[bytes] = set()
         self.leaks: dict[str, tuple[int, int]] = {}
         self.usage = Sum()
         self.mismatches = self.late = 0
@@ -57,6 +59,11 @@ class Batch:
     def first(self, digest: bytes) -> e.Entry:
         """The entry that an identity became the first time, in this batch or before it."""
         return self.seen.get(digest) or self.found.originals[self.found.known[digest]]
+
+    def refuse(self, entry: e.UsageRecorded) -> None:
+        """Takes back what was to be booked."""
+        self.refused.add(entry.command.digest)
+        del self.seen[entry.command.digest]
 
     def emit(self, kind: type[Any], /, **fields: Any) -> int:
         """Journals and folds one entry that is not usage; its seq."""

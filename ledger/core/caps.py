@@ -164,6 +164,15 @@ class Sum(msgspec.Struct, gc=False):
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def holds(self, other: "Sum", most: int) -> bool:
+        """Whether each part stays within `most` when another is added."""
+        return (
+            self.spent + other.spent <= most
+            and self.byok + other.byok <= most
+            and self.input_tokens + other.input_tokens <= most
+            and self.output_tokens + other.output_tokens <= most
+        )
+
     def add(self, other: "Sum") -> None:
         """Adds in place."""
         self.spent += other.spent

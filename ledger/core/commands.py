@@ -31,6 +31,7 @@ class Reason(StrEnum):
     IN_THE_FUTURE = "in_the_future"
     UNKNOWN_ORG = "unknown_org"
     BEFORE_2000 = "before_2000"
+    TOO_MUCH = "too_much"
     MALFORMED = "malformed"
     WRONG_ORG = "wrong_org"
     NOT_FOUND = "not_found"

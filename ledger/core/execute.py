@@ -22,7 +22,9 @@ from .window import HOUR_US, Calendar, Period, Window, window_at, windows_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
+MOST_A_DAY = 10**18  # T4: of nano-USD or tokens for an org: no sum, of a year or of any scope, comes near 64 bits
 GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
+_TOO_MUCH = Result(Status.REJECTED, Reason.TOO_MUCH, "takes its org past a billion dollars, or a quintillion tokens, in a day")
 
 
 def execute(books: Books, commands: Sequence[Command], now_us: int, found: Found) -> Batch:
@@ -115,7 +117,12 @@ def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> None:
         fresh.append(entry)
         results.append(RECORDED)
     batch.late += sum([entry.command.time_us < now_us - HOUR_US for entry in fresh])
+    first = len(results) - len(commands)
     _book(batch, fresh)
+    if batch.refused:
+        for place, command in enumerate(commands, first):
+            if command.digest in batch.refused:
+                results[place] = _TOO_MUCH
 
 
 def _mistimed(time_us: int) -> Result:
@@ -184,9 +191,14 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
         return
     books = batch.books
     sums = by_scope(books, summed(run))
+    days = _days(sums)
+    bursts = not all(books.used(ORG, Period.DAY, day).holds(part, MOST_A_DAY) for day, part in days.items())
+    if bursts and len(run) == 1:
+        batch.refuse(run[0])
+        return
     leaks = bool(batch.leaks) and any(_leaks(batch, entry) for entry in run)
-    moves = _moves(batch, run, sums)
-    if (moves or leaks) and len(run) > 1:
+    moves = not bursts and _moves(batch, run, sums)
+    if (bursts or moves or leaks) and len(run) > 1:
         half = len(run) // 2
         _book(batch, run[:half])
         _book(batch, run[half:])
@@ -199,14 +211,22 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
         entry.seq = seq
         batch.entries.append(entry)
     fold_usage(books, run, sums)
-    for (scope, _, _), part in sums.items():
-        if scope == ORG:
-            batch.usage.add(part)
+    for part in days.values():
+        batch.usage.add(part)
     if leaks:
         _tell_leak(batch, run[0])
     if moves:
         entry = run[0]
         batch.settle(*books.scopes_of(entry.key, entry.workspace), entry=entry.seq)
+
+
+def _days(sums: dict[ScopeSlot, Sum]) -> dict[int, Sum]:
+    """What a run is to the whole org, by day."""
+    days: dict[int, Sum] = {}
+    for (scope, day, _), part in sums.items():
+        if scope == ORG:
+            days.setdefault(day, Sum()).add(part)
+    return days
 
 
 def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.money import AmountError, Nanos, parse_usd
 from .secrets import clean_name, clean_text
 
-MOST_COUNT = 2**53 - 1
+MOST_COUNT = 10**12  # tokens of one call: a hundred thousand times what any model takes, and sums of it stay inside 64 bits
 MOST_ID, MOST_NAME = 128, 256
 _FIRST_US, _LAST_US = 0, 253_402_300_799_000_000  # 1970 to 9999
 

@@ -17,6 +17,7 @@ import msgspec
 from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
+from .fields import MOST_COUNT
 from .secrets import UnfitText, clean_name, clean_text, redact
 
 USAGE_TYPE = "llm.usage.v1"
@@ -25,7 +26,7 @@ MAX_DEPTH = 32
 
 Id = Annotated[str, msgspec.Meta(max_length=128)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]  # what every JSON reader holds exactly
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=128)], Name], msgspec.Meta(max_length=32)]
 

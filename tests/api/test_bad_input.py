@@ -26,6 +26,7 @@ BAD_EVENTS: list[tuple[str, dict[str, Any], str | None]] = [
     ("tokens below nothing", event("bad", input_tokens=-1), "data.input_tokens"),
     ("half a token", event("bad", output_tokens=1.5), "data.output_tokens"),
     ("tokens past 64 bits", event("bad", input_tokens=2**64), "data.input_tokens"),
+    ("more than a trillion tokens", event("bad", output_tokens=10**12 + 1), "data.output_tokens"),
     ("a key that is a number", event("bad", key=7), "data.key"),  # type: ignore[arg-type]
     ("an empty key", event("bad", key=""), "data.key"),
     ("no key", event("bad", key=...), "data.key"),  # type: ignore[arg-type]
@@ -58,6 +59,19 @@ async def test_one_bad_event_is_rejected_in_its_place_and_its_neighbours_are_rec
         assert rejected["detail"].startswith(f"{field}: ") if field else rejected["detail"], what
     (balance,) = (await api.get("/v1/orgs/acme/balances", scope="org"))["balances"]
     assert (balance["spent_usd"], balance["requests"]) == (f"{2 * len(BAD_EVENTS)}.00", 2 * len(BAD_EVENTS))
+
+
+async def test_an_org_has_a_most_that_fits_a_day_and_what_passes_it_hurts_no_neighbour(api: Api) -> None:
+    """M1: no sum leaves 64 bits. What is over is rejected, each event for itself; other days and other orgs go on."""
+    millions = [event(f"m{n}", "1000000", input_tokens=10**12) for n in range(1_003)]
+    said = await api.use(*millions, millions[-1], event("neighbour", org="globex"))
+    assert [one["status"] for one in said] == ["recorded"] * 1_000 + ["rejected"] * 4 + ["recorded"]
+    assert {(one["reason"], one["detail"][:13]) for one in said[1_000:1_004]} == {("too_much", "takes its org")}
+    assert [one["status"] for one in await api.use(event("free", "0"), event("a cent", "0.01"))] == ["recorded", "rejected"]
+    (late,) = await api.use(event("yesterday", "0.01", time=moment(days=-1)))
+    assert late["status"] == "recorded"
+    (balance,) = (await api.get("/v1/orgs/acme/balances", scope="org", period="month"))["balances"]
+    assert (balance["spent_usd"], balance["input_tokens"]) == ("1000000000.01", 10**15)
 
 
 @pytest.mark.parametrize(
