@@ -101,7 +101,7 @@ class UsageConsumer(ConsumerRebalanceListener):
                 event = read_record(record)
                 if isinstance(event, Rejected):
                     bad.append((record, event))
-                    self._note_unreadable(record)
+                    self._note_unreadable(record, event)
                     continue
                 self._failed = 0
                 good.append((record, event))
@@ -111,13 +111,16 @@ class UsageConsumer(ConsumerRebalanceListener):
         self.service.metrics.key_mismatches.inc(strangers)
         return good, bad
 
-    def _note_unreadable(self, record: Record) -> None:
-        """One sender's garbage stops nobody; when every sender's records fail, we stop rather than dead-letter them all."""
+    def _note_unreadable(self, record: Record, event: Rejected) -> None:
+        """One sender's garbage stops nobody; when every sender's records fail, we stop rather than dead-letter them all.
+
+        Records that show neither a key nor a source are taken for one sender's, wherever they lie.
+        """
         if not self._failed:
             self._failing.clear()
         self._failed += 1
         if len(self._failing) < 2:
-            self._failing.add(record.key or b"%d" % record.partition)
+            self._failing.add(record.key or (event.source or "").encode())
         if self._failed >= UNREADABLE and len(self._failing) > 1:
             raise NothingReadable(
                 f"the last {self._failed} records of several senders could not be read; the newest is {record.topic}/{record.partition} "

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 
 import httpx
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
@@ -114,8 +115,9 @@ async def test_a_header_whose_name_is_not_utf_8_is_one_dead_letter_and_its_fetch
     assert "still unreadable 5" in again
 
 
-async def test_one_senders_garbage_stops_nobody(stage: Stage) -> None:
-    await send(stage, [(b"noisy", b"garbage", ())] * 1_500)
+@pytest.mark.parametrize("key", [b"noisy", None], ids=["by its key", "without a key, so in every partition"])
+async def test_one_senders_garbage_stops_nobody(stage: Stage, key: bytes | None) -> None:
+    await send(stage, [(key, b"garbage", ())] * 1_500)
     await stage.produce(events(1, 200))
     stage.start("usage", "relay")
     await stage.until_booked()
