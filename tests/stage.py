@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from ledger.agent import Agent
 from ledger.core.commands import Command, SetConnection, SetKey, TurnKey
 from ledger.core.connections import Connection, Gateway
@@ -109,3 +111,9 @@ async def staged(database: Database) -> AsyncIterator[Stage]:
             await stage.sound()
         finally:
             await stage.agent.close()
+
+
+@pytest.fixture
+async def stage(database: Database) -> AsyncIterator[Stage]:
+    async with staged(database) as stage:
+        yield stage

@@ -1,7 +1,6 @@
 """The key agent against a real gateway on a bad day, on both databases (K2, K3, K5)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,17 +12,12 @@ from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.relay import relay_once
-from ledger.store.dialect import Database
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
-from tests.stage import MINUTE_US, Stage, staged
+from tests.stage import MINUTE_US, Stage, stage
 from tests.store.events import usage
 
-
-@pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
-    async with staged(database) as stage:
-        yield stage
+__all__ = ["stage"]
 
 
 def cap(limit: int = 5) -> SetCap:

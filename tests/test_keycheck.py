@@ -10,7 +10,7 @@ from ledger.keycheck import Finding, check_once, check_org
 from ledger.store.dialect import Database
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
-from tests.test_agent import Stage, stage
+from tests.stage import Stage, stage
 
 __all__ = ["stage"]
 

@@ -26,8 +26,8 @@ from ledger.store.dialect import Database
 from tests.servers.postgres import free_port
 from tests.servers.vendor import Fault, Request, Vendor, serving
 from tests.servers.webhook import SECRET, Receiver
+from tests.stage import Clock, Stage, stage
 from tests.store.events import usage
-from tests.test_agent import Clock, Stage, stage
 
 __all__ = ["stage"]
 HOUR_US = 3_600_000_000

@@ -1,22 +1,16 @@
 """A gateway that asks to be left alone is, as long as it says and no longer than an hour (K5)."""
 
-from collections.abc import AsyncIterator
 
 import pytest
 
 from ledger.core.commands import SetConnection, SetKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
-from ledger.store.dialect import Database
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
-from tests.stage import MINUTE_US, Stage, staged
+from tests.stage import MINUTE_US, Stage, stage
 
-
-@pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
-    async with staged(database) as stage:
-        yield stage
+__all__ = ["stage"]
 
 
 async def test_retry_after_is_obeyed_to_the_second(stage: Stage) -> None:

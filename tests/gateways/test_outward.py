@@ -17,7 +17,8 @@ from ledger.store import tokens
 from ledger.store.dialect import connect
 from tests.servers import litellm, openrouter, webhook
 from tests.servers.vendor import Fault, serving
-from tests.test_agent import FAULTS, MINUTE_US, Stage
+from tests.stage import MINUTE_US, Stage
+from tests.test_agent import FAULTS
 
 
 class Kind(NamedTuple):
