@@ -8,11 +8,12 @@ import uvloop
 from aiokafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError
 
-from consumers.app import NAMES, Consumers
+from consumers.app import TOPICS_OF, Consumers
 from consumers.health import CannotListen
 from ledger.chores import chores
 from ledger.cli.serve import configure_logs
 from ledger.gateways.outward import open_gateway
+from ledger.kafka import missing_topics
 from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.settings import Settings, SettingsError, channels_of, kafka_of, read_settings
@@ -39,6 +40,8 @@ async def _run(names: list[str], given: Settings) -> None:
     kafka = kafka_of(given)
     if kafka is None:
         raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set: without Kafka, `ledger serve` does all of this by itself")
+    if missing := await missing_topics(kafka, {topic for name in names for topic in TOPICS_OF[name]}):
+        raise Wrong(f"Kafka has no topic {', '.join(sorted(missing))}: run `ledger topics create`, or mend LEDGER_TOPIC_PREFIX")
     database = connect(given.database_url, given.read_database_url)
     try:
         async with database.reader.connect() as connection:
@@ -57,7 +60,7 @@ async def _run(names: list[str], given: Settings) -> None:
 def main() -> None:
     """Runs until SIGTERM or SIGINT; exit code 1 says why on stderr."""
     parser = argparse.ArgumentParser("python -m consumers", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="+", choices=TOPICS_OF, metavar="NAME", help=", ".join(TOPICS_OF))
     names = list(dict.fromkeys(parser.parse_args().names))
     try:
         given = read_settings(os.environ)

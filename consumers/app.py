@@ -41,9 +41,12 @@ from ledger.rollup import RESTS, rollup_once
 from ledger.service import Service
 from ledger.store.dialect import listen
 from ledger.store.schema import why_unready
-from ledger.wire.messages import KEY_COMMANDS, USAGE
+from ledger.wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
-NAMES = ("usage", "pulse", "relay", "keys", "entries")
+TOPICS_OF = {  # what each consumer reads and writes
+    "usage": (USAGE, USAGE_DEAD), "pulse": (), "relay": (BREACHES, KEY_COMMANDS, KEY_STATUS), "keys": (KEY_COMMANDS,),
+    "entries": (ENTRIES,),
+}  # fmt: skip
 FETCH_WAIT_MS = 100
 SLOW_S = 5.0
 END_S = 9.0  # after the signal, and longer than usage takes to book what it has in hand

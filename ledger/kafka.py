@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -76,6 +76,13 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         yield client
     finally:
         await client.close()
+
+
+async def missing_topics(kafka: Kafka, names: Collection[str]) -> list[str]:
+    """Which of these topics are not there, by their full names. Raises aiokafka.errors.KafkaError."""
+    async with admin(kafka) as client:
+        known = set(await client.list_topics())
+    return [name for name in map(kafka.topic, names) if name not in known]
 
 
 async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict[str, int | None]:

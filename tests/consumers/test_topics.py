@@ -37,3 +37,12 @@ async def test_topics_of_one_copy_can_be_written_though_three_are_asked_for(stag
     await asyncio.to_thread(ledger, stage, "topics", "create", "--replication", "3")
     assert (await settings(stage, "usage"))["min.insync.replicas"] == "1"
     await stage.produce(events(1, 10))
+
+
+async def test_a_consumer_whose_topics_are_not_there_says_so_and_what_to_do(stage: Stage) -> None:
+    """Rather than wait for ever for what a wrong prefix will never bring."""
+    process = stage.start("usage", "relay", LEDGER_TOPIC_PREFIX="elsewhere.")
+    assert await asyncio.to_thread(process.popen.wait, 60) == 1
+    process.expects_death = True
+    assert "elsewhere.ledger.breaches, elsewhere.ledger.key-commands" in process.log() and "elsewhere.usage" in process.log()
+    assert "run `ledger topics create`" in process.log()
