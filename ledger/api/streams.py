@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .problems import Problem
 
 PIECE = 32 * 1024  # characters sent at once
+MOST_WAIT_S = 20.0  # for a place: who asks has not given up yet, and hears why
 STALLED_S = 30.0  # a reader who takes nothing for so long has gone away
 
 
@@ -24,18 +25,28 @@ class Slots:
 
     @asynccontextmanager
     async def taken(self, org: str) -> AsyncIterator[None]:
-        """A place for an org, waited for. Raises Problem 503 where too many wait already."""
+        """A place for an org, waited for. Raises Problem 503 where too many wait already, or where its turn does not come."""
         turn, waiting = self._orgs.setdefault(org, (asyncio.Semaphore(1), []))
         if len(waiting) >= self._most_waiting:
-            raise Problem(503, "too many reports of this org are being made: try again in a few seconds", headers={"Retry-After": "5"})
+            raise _busy(5)
         waiting.append(None)
         try:
-            async with turn, self._all:
+            async with AsyncExitStack() as places:
+                try:
+                    async with asyncio.timeout(MOST_WAIT_S):
+                        await places.enter_async_context(turn)
+                        await places.enter_async_context(self._all)
+                except TimeoutError:
+                    raise _busy(30) from None
                 yield
         finally:
             waiting.pop()
             if not waiting:
                 self._orgs.pop(org, None)
+
+
+def _busy(again_s: int) -> Problem:
+    return Problem(503, "too many reports of this org are being made: try again in a while", headers={"Retry-After": str(again_s)})
 
 
 async def _in_pieces(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:

@@ -153,6 +153,20 @@ async def test_one_orgs_reports_take_one_place_and_leave_the_others_to_other_org
     await ask("busy")
 
 
+async def test_who_waits_too_long_for_a_report_is_told_and_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.api.streams.MOST_WAIT_S", 0.02)
+    slots = Slots(1, 3)
+    async with slots.taken("busy"):
+        for org in ("busy", "quiet"):
+            with pytest.raises(Problem) as told:
+                async with slots.taken(org):
+                    raise AssertionError("there is no place")
+            assert told.value.status_code == 503
+    for org in ("busy", "quiet"):
+        async with slots.taken(org):
+            pass
+
+
 async def test_a_reader_who_goes_away_gives_the_connection_back(api: Api) -> None:
     await spend(api)
     pool = api.service.database.reader.pool
