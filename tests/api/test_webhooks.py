@@ -186,6 +186,22 @@ async def test_whoever_may_not_send_is_refused_and_nothing_is_recorded(
     assert await spent(service) == ("0", 0)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eA=="}, {"X-Webhook-Secret": ""}, bearer("wrong-token-0000001")])
+async def test_a_connection_whose_secret_is_not_set_looks_like_one_that_is_not_there(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    lost, none = [await client.post(place(name), content=litellm(), headers=headers) for name in ("lost", "none")]
+    assert (lost.status_code, lost.json()) == (none.status_code, none.json()) and lost.status_code == 401
+
+
+async def test_a_token_is_taken_where_the_connections_secret_is_not_set(client: httpx.AsyncClient) -> None:
+    assert (await client.post(place("lost"), content=litellm(), headers=bearer())).json()["results"] == {"recorded": 1}
+    both = await client.post(place("lost"), content=litellm(), headers=bearer() | {"X-Webhook-Secret": "x"})
+    assert both.json()["results"] == {"duplicate": 1}
+    signed_for_it = await client.post(place("lost"), content=litellm(), headers={"webhook-signature": "v1,x"})
+    assert signed_for_it.status_code == 503, "a sender that signs is to try again"
+
+
 def signed(body: bytes, at: datetime, message: str = "msg_1", secret: str = WHSEC) -> dict[str, str]:
     signature = Webhook(secret).sign(message, at, body.decode())
     return {"webhook-id": message, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature,
