@@ -260,7 +260,7 @@ async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_count
 
 
 async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:
-    with pytest.raises(GatewayRefused, match="nothing to sync"):
+    with pytest.raises(GatewayRefused, match="nothing to sync or to adopt"):
         await vendor_keys(account("http://t", gateway=Gateway.LITELLM), OPEN)
 
 
