@@ -44,7 +44,7 @@ async def connections_of(database: Database, head: reports.Head) -> list[Connect
 async def vendor_keys(account: Connection, open_: Open) -> list[VendorKey]:
     """The keys of a gateway's account. Raises what `gateways.gateway` says."""
     if account.gateway is not Gateway.OPENROUTER:
-        raise GatewayRefused(f"keys of {account.gateway} are known by their hash already: there is nothing to sync")
+        raise GatewayRefused(f"keys of {account.gateway} are known by their hash already: there is nothing to sync or to adopt")
     caller = open_(account)
     try:
         return await openrouter_keys(caller)

@@ -13,7 +13,7 @@ from ledger.accounts import Open, matched, opener, reconcile, reconcile_once, sy
 from ledger.api.app import build_app
 from ledger.cli.policy import read_policies
 from ledger.cli.vendors import policy_of
-from ledger.core.commands import SetConnection, SetKey
+from ledger.core.commands import RecordUsage, SetConnection, SetKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.matching import Verdict
 from ledger.core.window import Period
@@ -161,6 +161,23 @@ async def test_every_adopted_key_has_a_cap_of_its_own_whatever_its_name() -> Non
     assert len(policy.keys) == len(names)
 
 
+@pytest.mark.parametrize("length", [125, 128, 129, 300])
+async def test_a_key_of_a_very_long_name_is_one_key_whether_it_is_adopted_or_reports_usage_first(database: Database, length: int) -> None:
+    api, name = OpenRouterAccount(), "n" * length
+    api.put(name)
+    api.put(name + "n")
+    async with serving(api) as vendor:
+        here = account(vendor.address, adopt_keys=True)
+        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)), "will")
+        (call,) = parse_openrouter(openrouter(openrouter_span({"trace.metadata.openrouter.api_key_name": name})), "acme", here)
+        assert isinstance(call, RecordUsage), call
+        service = Service(database, Metrics(), lambda: END_US)
+        await service.record([SetConnection(org="acme", by="will", connection=here), call])
+        found = await matched(database, await head_of(database), here, await vendor_keys(here, OPEN))
+    assert hash_of(name) in policy.keys[call.usage.key].credentials
+    assert next(link for link in found.links if hash_of(name) in link.credentials).key == call.usage.key
+
+
 @pytest.fixture
 def folder(tmp_path: Path, sqlite_template: Path) -> Path:
     """A folder with an empty ledger."""
@@ -243,7 +260,7 @@ async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_count
 
 
 async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:
-    with pytest.raises(GatewayRefused, match="nothing to sync"):
+    with pytest.raises(GatewayRefused, match="nothing to sync or to adopt"):
         await vendor_keys(account("http://t", gateway=Gateway.LITELLM), OPEN)
 
 

@@ -165,12 +165,14 @@ def _told(parsed: Parsed) -> list[dict[str, Any]]:
 async def _verify(request: Request, org: str, account: Connection | None, body: bytes, environ: Mapping[str, str]) -> None:
     """Raises Problem unless the sender is who may send here."""
     headers = request.headers
-    secret = _secret(account, environ)
-    if "webhook-signature" in headers:
-        return _signed(secret, body, headers)
-    shown = headers.get(SECRET_HEADER)
+    signed, shown = "webhook-signature" in headers, headers.get(SECRET_HEADER)
     kind, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if kind.lower() == "bearer" else ""
+    if not (signed or shown or bearer):
+        raise Problem(401, _UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
+    secret = _secret(account, environ, needed=signed or not bearer)
+    if signed:
+        return _signed(secret, body, headers)
     for given in (shown, bearer):
         if given and secret is not None and hmac.compare_digest(given.encode(), secret.encode()):
             return None
@@ -180,13 +182,16 @@ async def _verify(request: Request, org: str, account: Connection | None, body: 
     return None
 
 
-def _secret(account: Connection | None, environ: Mapping[str, str]) -> str | None:
+def _secret(account: Connection | None, environ: Mapping[str, str], *, needed: bool) -> str | None:
+    """None for none. One that can't be read is told only to who can be verified by nothing else: a token decides without it."""
     if account is None or account.secret is None:
         return None
     try:
         return secret_at(account.secret, environ)
     except SecretMissing as error:
         log.error("webhook_secret_missing", connection=account.connection_id, why=str(error))
+        if not needed:
+            return None
         raise Problem(503, "the connection's secret can't be read here; the log says why") from None
 
 

@@ -112,6 +112,7 @@ class _Import:
         self.reasons: dict[str, list[str]] = {}
         self.stop = self.reading = False
         self.done_at = 0
+        self._fault: EnvelopeError | TableError | None = None
         self._under_way: deque[tuple[int, list[Call], asyncio.Future[list[Result]]]] = deque()
 
     async def files(self, names: list[str], start: int) -> int:
@@ -127,6 +128,10 @@ class _Import:
                     stopped = name
                     break
                 start = 1
+        except Wrong:
+            if self.counts:
+                self._summary()
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
         self._summary()
@@ -150,21 +155,22 @@ class _Import:
         with bar:
             task = bar.add_task(name, total=size, calls=0)
             calls = (call for call in _read(stream, self.how) if call[0] >= start)
-            try:
-                while batch := self._batch(calls):
-                    await self._hand_over(batch, MOST_UNDER_WAY)
-                    bar.update(task, completed=stream.tell() if size is not None else None, calls=sum(self.counts.values()))
-                await self._hand_over([], 0)
-            except (EnvelopeError, TableError) as error:
-                await self._hand_over([], 0)
-                raise Wrong(f"{name}: {error}") from None
+            while batch := self._batch(calls):
+                await self._hand_over(batch, MOST_UNDER_WAY)
+                bar.update(task, completed=stream.tell() if size is not None else None, calls=sum(self.counts.values()))
+            await self._hand_over([], 0)
+        if self._fault is not None:
+            raise Wrong(f"{name}: {self._fault}")
 
     def _batch(self, calls: Iterator[Call]) -> list[Call]:
-        """The next calls of a file; none at its end, or when a person wants to stop."""
+        """The next calls of a file, up to where it can't be read on; none at its end, or when a person wants to stop."""
         batch: list[Call] = []
         with suppress(KeyboardInterrupt):
             self.reading = not self.stop
-            batch.extend(islice(calls, TOGETHER if self.reading else 0))
+            try:
+                batch.extend(islice(calls, TOGETHER if self.reading else 0))
+            except (EnvelopeError, TableError) as error:
+                self._fault = error
             self.reading = False
         return batch
 
@@ -256,11 +262,11 @@ def _items(body: bytes) -> Iterable[bytes]:
 
 
 def _text(stream: BinaryIO) -> Iterator[str]:
-    for line in stream:
+    for number, line in enumerate(stream, 2):
         try:
             yield line.decode()
         except UnicodeDecodeError:
-            raise TableError("is not UTF-8 text") from None
+            raise TableError(f"line {number}: is not UTF-8 text; nothing was read from there on") from None
 
 
 def _line(line: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:

@@ -99,8 +99,8 @@ def _fits(name: str, connection: Connection, owner: str) -> bool:
 
 def new_id(key: VendorKey, taken: set[str], shared: set[str]) -> str:
     """An id for a key that is adopted: its name, with the beginning of its hash where that is not its own."""
-    name = key.name[: MOST_ID - 9] or "key"
-    return name if key.name and name == key.name and name not in taken and name not in shared else f"{name}-{key.credential[:8]}"
+    own = key.name and len(key.name) <= MOST_ID and key.name not in taken and key.name not in shared
+    return key.name if own else f"{key.name[: MOST_ID - 9] or 'key'}-{key.credential[:8]}"
 
 
 class Verdict(StrEnum):

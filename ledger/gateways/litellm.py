@@ -1,8 +1,9 @@
 """Owns LiteLLM, both directions: its callback read as usage; a proxy's keys blocked, unblocked and deleted; its account read.
 
 The callback is `StandardLoggingPayload` as an array, lines, or one object. Messages, response and parameters ride along; they
-are skipped while decoding (S7). Fields that a later version adds are ignored. What LiteLLM calls cost 0 where it knows no price
-is unpriced here (M4).
+are skipped while decoding (S7). Fields that a later version adds are ignored; a secondary one of another type is read where it
+is plain and else left out, since its call has cost money all the same. What LiteLLM calls cost 0 where it knows no price is
+unpriced here (M4).
 
 Keys are commanded by their hash. There is no change mark that only people move: `updated_at` moves with every call's spend. So
 a key that was blocked before we came is not ours to unblock, and one that we blocked is; a person who blocks it again after that
@@ -13,7 +14,7 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -23,7 +24,7 @@ from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.connections import Connection
 from ..core.money import Nanos, usd_text
 from ..core.window import Period
-from ..wire.fields import MOST_ID, Refused, amount_of, count_of, instant_of, name_of, text_of
+from ..wire.fields import MOST_COUNT, MOST_ID, Refused, amount_of, count_of, instant_of, moment_of, name_of, plain_of, word_of
 from ..wire.otlp import KEYLESS
 from ..wire.usage import MAX_EVENTS, EnvelopeError, identity
 from .account import DAY_S, Spent, nanos, own_limit
@@ -35,39 +36,43 @@ MOST_TAGS = 32
 _ABSENT = msgspec.Raw()
 _DURATIONS = {None: Period.LIFETIME, "1h": Period.HOUR, "1d": Period.DAY, "7d": Period.WEEK, "30d": Period.MONTH}
 _HASH = re.compile(r"[0-9a-f]{64}")
+Part = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)] | None
 
 
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+    cached_tokens: Part = None
+    reasoning_tokens: Part = None
+    audio_tokens: Part = None
 
 
 class _Tokens(msgspec.Struct, gc=False):
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: Part = None
+    cache_creation_input_tokens: Part = None
 
 
 class _Metadata(msgspec.Struct, gc=False):
-    user_api_key_hash: str | None = None
-    user_api_key_alias: str | None = None
-    user_api_key_org_id: str | None = None
-    user_api_key_team_id: str | None = None
-    user_api_key_team_alias: str | None = None
-    user_api_key_user_id: str | None = None
-    user_api_key_end_user_id: str | None = None
-    spend_logs_metadata: dict[str, Any] | None = None
+    user_api_key_hash: Any = None
+    user_api_key_alias: Any = None
+    user_api_key_org_id: Any = None
+    user_api_key_team_id: Any = None
+    user_api_key_team_alias: Any = None
+    user_api_key_user_id: Any = None
+    user_api_key_end_user_id: Any = None
+    spend_logs_metadata: Any = None
     usage_object: msgspec.Raw = _ABSENT
 
 
-class _Payload(msgspec.Struct, gc=False, kw_only=True):
-    id: str | None = None
-    litellm_call_id: str | None = None
-    trace_id: str | None = None
-    call_type: str | None = None
-    status: str | None = None
+class _Named(msgspec.Struct, gc=False, kw_only=True):
+    id: Any = None
+    litellm_call_id: Any = None
+
+
+class _Payload(_Named, gc=False, kw_only=True):
+    trace_id: Any = None
+    call_type: Any = None
+    status: Any = None
     response_cost: msgspec.Raw = _ABSENT
     response_cost_failure_debug_info: msgspec.Raw = _ABSENT
     cost_breakdown: msgspec.Raw = _ABSENT
@@ -76,15 +81,16 @@ class _Payload(msgspec.Struct, gc=False, kw_only=True):
     startTime: msgspec.Raw = _ABSENT
     endTime: msgspec.Raw = _ABSENT
     model: str | None = None
-    model_id: str | None = None
-    custom_llm_provider: str | None = None
-    cache_hit: bool | str | None = None
-    request_tags: list[Any] | None = None
-    end_user: str | None = None
+    model_id: Any = None
+    custom_llm_provider: Any = None
+    cache_hit: Any = None
+    request_tags: Any = None
+    end_user: Any = None
     metadata: _Metadata | None = None
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -120,16 +126,25 @@ def parse_litellm(body: bytes, org: str, connection: Connection) -> list[RecordU
 
 def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage | Rejected:
     """One call. A payload that can't be read is Rejected."""
-    source, event_id = f"connection/{connection.connection_id}", None
+    source = f"connection/{connection.connection_id}"
     try:
         payload = _decode(item)
-        event_id = _identity(payload)
-        return _command(payload, org, source, event_id, connection)
+        return _command(payload, org, source, _identity(payload), connection)
     except Refused as error:
-        return Rejected(detail=str(error), field=error.field, source=source, event_id=event_id)
+        return Rejected(detail=str(error), field=error.field, source=source, event_id=_own_id(item))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         place = str(error).partition("`$.")[2].partition("`")[0]
-        return Rejected(detail=f"{place}: is not what LiteLLM sends there" if place else "is not JSON", field=place or None, source=source)
+        detail = f"{place}: is not what LiteLLM sends there" if place else "is not JSON"
+        return Rejected(detail=detail, field=place or None, source=source, event_id=_own_id(item))
+
+
+def _own_id(item: bytes) -> str | None:
+    """What LiteLLM calls a payload that is rejected, for its sender to find it by."""
+    try:
+        named = _decode_named(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return word_of(named.id) or word_of(named.litellm_call_id)
 
 
 def _number(raw: msgspec.Raw) -> str | None:
@@ -140,10 +155,10 @@ def _number(raw: msgspec.Raw) -> str | None:
 
 def _identity(payload: _Payload) -> str:
     """Retries and fallbacks share a call's id, and a client may set it: what tells them apart is taken in."""
-    if not payload.id and not payload.litellm_call_id:
+    call, own, *more = map(plain_of, (payload.litellm_call_id, payload.id, payload.model_id, payload.status))
+    if not call and not own:
         raise Refused("id", "is missing: without it a call sent again could not be told")
-    parts = (payload.litellm_call_id, payload.id, payload.model_id, payload.status, _number(payload.startTime))
-    return blake2b("\0".join(part or "" for part in parts).encode(), digest_size=16).hexdigest()
+    return blake2b("\0".join(part or "" for part in (call, own, *more, _number(payload.startTime))).encode(), digest_size=16).hexdigest()
 
 
 def _cost(payload: _Payload) -> tuple[Nanos | None, str | None]:
@@ -171,23 +186,22 @@ def _command(payload: _Payload, org: str, source: str, event_id: str, connection
     meta, used = payload.metadata or _Metadata(), _tokens(payload)
     cost, cost_text = _cost(payload)
     into, out = used.prompt_tokens_details or _Details(), used.completion_tokens_details or _Details()
-    owner = meta.user_api_key_hash or meta.user_api_key_alias or KEYLESS
-    mapped = connection.keys.get(owner) or connection.keys.get(meta.user_api_key_alias or "", owner)
-    team = meta.user_api_key_team_id
-    home = connection.workspaces.get(team or "") or connection.workspaces.get(meta.user_api_key_team_alias or "", team)
+    alias, team = plain_of(meta.user_api_key_alias), plain_of(meta.user_api_key_team_id)
+    owner = plain_of(meta.user_api_key_hash) or alias or KEYLESS
+    mapped = connection.keys.get(owner) or connection.keys.get(alias or "", owner)
+    home = connection.workspaces.get(team or "") or connection.workspaces.get(plain_of(meta.user_api_key_team_alias) or "", team)
     usage = Usage(
         org=org, key=name_of("metadata.user_api_key_hash", mapped, MOST_ID) or KEYLESS,
-        workspace=name_of("metadata.user_api_key_team_id", home, MOST_ID), model=name_of("model", payload.model),
-        provider=name_of("custom_llm_provider", payload.custom_llm_provider),
+        workspace=word_of(home, MOST_ID), model=name_of("model", payload.model), provider=word_of(payload.custom_llm_provider),
         input_tokens=count_of("prompt_tokens", _number(payload.prompt_tokens)),
         cached_input_tokens=count_of("cached_tokens", into.cached_tokens or used.cache_read_input_tokens),
         cache_write_tokens=count_of("cache_creation_input_tokens", used.cache_creation_input_tokens),
         output_tokens=count_of("completion_tokens", _number(payload.completion_tokens)),
         reasoning_tokens=count_of("reasoning_tokens", out.reasoning_tokens), audio_tokens=count_of("audio_tokens", into.audio_tokens),
-        batch="batch" in (payload.call_type or ""), member=name_of("metadata.user_api_key_user_id", meta.user_api_key_user_id),
-        end_user=name_of("end_user", payload.end_user or meta.user_api_key_end_user_id), session=name_of("trace_id", payload.trace_id),
-        tags=_tags(payload, meta), response_id=text_of("id", payload.id) if payload.status == "success" else None,
-        started_us=None if _number(payload.startTime) is None else instant_of("startTime", _number(payload.startTime), 0),
+        batch="batch" in (plain_of(payload.call_type) or ""), member=word_of(meta.user_api_key_user_id),
+        end_user=word_of(payload.end_user) or word_of(meta.user_api_key_end_user_id), session=word_of(payload.trace_id),
+        tags=_tags(payload, meta), response_id=word_of(payload.id) if payload.status == "success" else None,
+        started_us=moment_of("startTime", _number(payload.startTime), 0),
     )  # fmt: skip
     return RecordUsage(
         source=name_of("source", source, 512) or "", event_id=event_id, digest=identity(org, source, event_id),
@@ -198,13 +212,15 @@ def _command(payload: _Payload, org: str, source: str, event_id: str, connection
 
 def _tags(payload: _Payload, meta: _Metadata) -> dict[str, str] | None:
     """The request's tags, and what its caller noted for the spend logs; what is not a short word or number is left out."""
-    said: dict[str, Any] = {tag: "true" for tag in payload.request_tags or () if isinstance(tag, str)} | (meta.spend_logs_metadata or {})
+    asked = payload.request_tags if isinstance(payload.request_tags, list) else [payload.request_tags]
+    noted = meta.spend_logs_metadata if isinstance(meta.spend_logs_metadata, dict) else {}
+    said: dict[Any, Any] = {plain_of(tag): "true" for tag in asked} | noted
     said |= {"litellm_org": meta.user_api_key_org_id, "key_alias": meta.user_api_key_alias}
     tags: dict[str, str] = {}
     for name, value in said.items():
-        text = value if isinstance(value, str) else str(value) if type(value) in (int, bool) else ""
-        if text and name and len(name) <= MOST_ID and len(text) <= 256 and len(tags) < MOST_TAGS:
-            tags[name_of("tags", name) or ""] = name_of("tags", text) or ""
+        name, text = word_of(name, MOST_ID), str(value) if isinstance(value, bool) else word_of(value)
+        if name and text and len(tags) < MOST_TAGS:
+            tags[name] = text
     return tags or None
 
 

@@ -11,6 +11,7 @@ there, and is not asked for.
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,7 +23,7 @@ from ..core.connections import Connection
 from ..core.matching import VendorKey
 from ..core.money import usd_text
 from ..core.window import Period
-from ..wire.fields import Refused
+from ..wire.fields import MOST_ID, Refused
 from ..wire.otlp import KEYLESS, OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, command_of, first, spans_of_json
 from .account import DAY_S, Spent, nanos, own_limit
 from .calling import JSON, Answer, Caller
@@ -55,12 +56,17 @@ def _call(span: Span, org: str, source: str, connection: Connection) -> RecordUs
     try:
         if generation is None:
             raise Refused(RESPONSE, "is missing: without it a call sent again could not be told")
-        name = str(span.attributes.get(NAME) or KEYLESS)
+        name = _short(str(span.attributes.get(NAME) or KEYLESS))
         command = command_of(span, org, source, str(generation), connection.keys.get(name, name), first(span.attributes, MEMBERS))
     except Refused as error:
         return Rejected(detail=str(error), field=error.field, source=source, event_id=str(generation)[:512] if generation else None)
     command.usage.response_id = command.event_id
     return command
+
+
+def _short(name: str) -> str:
+    """A key's name as it can be an id or a credential here, the same for its usage and for the key itself."""
+    return name if len(name) <= MOST_ID else f"{name[: MOST_ID - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 class _Key(msgspec.Struct):
@@ -191,7 +197,7 @@ async def _workspaces(caller: Caller) -> list[str]:
 
 def _vendor_key(key: _Key) -> VendorKey:
     return VendorKey(
-        credential=key.hash, name=key.name, workspace=key.workspace_id, disabled=key.disabled, limit=nanos(key.limit),
+        credential=key.hash, name=_short(key.name), workspace=key.workspace_id, disabled=key.disabled, limit=nanos(key.limit),
         left=nanos(key.limit_remaining), period=_period(key.limit_reset), include_byok=key.include_byok_in_limit,
     )  # fmt: skip
 

@@ -75,6 +75,17 @@ def text_of(field: str, value: Any, most: int = MOST_NAME) -> str | None:
     return clean_text(_fits(field, value, most))
 
 
+def plain_of(value: Any) -> str | None:
+    """A text, or a number as its text; None for anything else."""
+    return value if isinstance(value, str) else str(value) if type(value) in (int, float) else None
+
+
+def word_of(value: Any, most: int = MOST_NAME) -> str | None:
+    """A secondary name, where it is plain and fits; None for what would have to be refused: it is left out, and costs no call."""
+    text = plain_of(value)
+    return clean_name(text) if text and len(text) <= most and "\0" not in text else None
+
+
 def _fits(field: str, value: Any, most: int) -> str:
     text = str(value) if type(value) in (int, bool) else value
     if not isinstance(text, str):
@@ -97,6 +108,14 @@ def instant_of(field: str, value: Any, digits: int) -> int:
     if not exact.is_finite() or exact.adjusted() > 20:
         raise Refused(field, "is not a time")
     return _within(field, int(exact.scaleb(6 - digits)))
+
+
+def moment_of(field: str, value: Any, digits: int) -> int | None:
+    """As `instant_of`, for a secondary time: None for what would have to be refused."""
+    try:
+        return instant_of(field, value, digits)
+    except Refused:
+        return None
 
 
 def _within(field: str, us: int) -> int:

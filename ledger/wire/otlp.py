@@ -1,10 +1,12 @@
 """Owns how OTLP traces are read: JSON and protobuf to spans that hold only what usage needs, and GenAI spans to usage.
 
 Attributes that nobody here asked for are skipped while decoding: prompts and completions have nowhere to go (S7). Refuses
-a body that can't be read as a whole; a span that can't be is `Rejected` in its place (T4).
+a body that can't be read as a whole; a span, a scope or a resource that can't be is `Rejected` in its place (T4): senders do
+not send again what was refused, and its neighbours would be lost.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -83,15 +85,19 @@ class _About(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Resource(msgspec.Struct, gc=False):
-    resource: _About | None = None
-    scopeSpans: list[_Scope] | None = None
+    resource: msgspec.Raw = msgspec.Raw(b"null")
+    scopeSpans: list[msgspec.Raw] | None = None
 
 
 class _Export(msgspec.Struct, gc=False):
-    resourceSpans: list[_Resource] | None = None
+    resourceSpans: list[msgspec.Raw] | None = None
 
 
+_NOT_THAT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_export = msgspec.json.Decoder(_Export).decode
+_decode_resource = msgspec.json.Decoder(_Resource).decode
+_decode_about = msgspec.json.Decoder(_About | None).decode
+_decode_scope = msgspec.json.Decoder(_Scope).decode
 _decode_span = msgspec.json.Decoder(_Span).decode
 _decode_value = msgspec.json.Decoder(_Value).decode
 
@@ -99,20 +105,40 @@ _decode_value = msgspec.json.Decoder(_Value).decode
 def spans_of_json(body: bytes) -> list[Span | Rejected]:
     """The spans of an OTLP/JSON export: ids in hex, 64-bit numbers as text; null is an empty list. Raises EnvelopeError."""
     try:
-        export = _decode_export(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        resources = _decode_export(body).resourceSpans or ()
+    except _NOT_THAT:
         raise EnvelopeError("the body is not an OTLP export in JSON: {resourceSpans: […]}") from None
-    found: list[Span | Rejected] = []
-    for resource in export.resourceSpans or ():
-        try:
-            about = _attributes(resource.resource.attributes) if resource.resource is not None else {}
-        except Refused as error:
-            raise EnvelopeError(f"the body's resource: {error}") from None
-        for scope in resource.scopeSpans or ():
-            spans = scope.spans or ()
-            _bounded(len(found) + len(spans))
-            found += [_json_span(raw, about) for raw in spans]
+    found = list(islice(chain.from_iterable(map(_json_resource, resources)), MOST_SPANS + 1))
+    _bounded(len(found))
     return found
+
+
+def _json_resource(raw: msgspec.Raw) -> Iterator[Span | Rejected]:
+    try:
+        resource = _decode_resource(raw)
+    except _NOT_THAT:
+        yield Rejected(detail="is not a resource's spans in OTLP/JSON")
+        return
+    about, wrong = _json_about(resource.resource)
+    for scope in resource.scopeSpans or ():
+        try:
+            spans = _decode_scope(scope).spans or ()
+        except _NOT_THAT:
+            yield Rejected(detail="is not a scope's spans in OTLP/JSON")
+            continue
+        for span in spans:
+            yield wrong or _json_span(span, about)
+
+
+def _json_about(raw: msgspec.Raw) -> tuple[dict[str, Any], Rejected | None]:
+    """A resource's attributes, or what each of its spans is refused for: whose they are can't be told."""
+    try:
+        about = _decode_about(raw)
+        return (_attributes(about.attributes) if about is not None else {}), None
+    except Refused as error:
+        return {}, Rejected(detail=f"the resource's {error}", field=error.field)
+    except _NOT_THAT:
+        return {}, Rejected(detail="is of a resource that is not one in OTLP/JSON")
 
 
 def _bounded(spans: int) -> None:
@@ -126,7 +152,7 @@ def _json_span(raw: msgspec.Raw, about: dict[str, Any]) -> Span | Rejected:
         own = _attributes(span.attributes)
     except Refused as error:
         return Rejected(detail=str(error), field=error.field)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _NOT_THAT:
         return Rejected(detail="is not a span in OTLP/JSON")
     return Span(span.traceId, span.spanId, span.name, span.endTimeUnixNano, span.startTimeUnixNano, {**about, **own} if about else own)
 
@@ -137,7 +163,7 @@ def _attributes(attributes: Iterable[_Attribute] | None) -> dict[str, Any]:
         if attribute.key in WANTED:
             try:
                 value = _decode_value(attribute.value)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except _NOT_THAT:
                 raise Refused(attribute.key, "is not a text, a number or a truth") from None
             if value.stringValue is not None:
                 found[attribute.key] = value.stringValue

@@ -68,12 +68,13 @@ def rows_of(lines: Iterable[str], columns: Columns, org: str, source: str) -> It
     """Usage with its line number (the header is line 1). `lines` come after the header. Raises TableError for broken quoting."""
     reader = csv.reader(lines, strict=True)
     while True:
+        begins = reader.line_num + 2
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise TableError(f"line {reader.line_num + 1}: {error}") from None
+            raise TableError(f"line {begins}: {error}; nothing was read from there on") from None
         if row:
             yield reader.line_num + 1, _event(row, columns, org, source)
 

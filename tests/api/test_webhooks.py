@@ -186,6 +186,22 @@ async def test_whoever_may_not_send_is_refused_and_nothing_is_recorded(
     assert await spent(service) == ("0", 0)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eA=="}, {"X-Webhook-Secret": ""}, bearer("wrong-token-0000001")])
+async def test_a_connection_whose_secret_is_not_set_looks_like_one_that_is_not_there(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    lost, none = [await client.post(place(name), content=litellm(), headers=headers) for name in ("lost", "none")]
+    assert (lost.status_code, lost.json()) == (none.status_code, none.json()) and lost.status_code == 401
+
+
+async def test_a_token_is_taken_where_the_connections_secret_is_not_set(client: httpx.AsyncClient) -> None:
+    assert (await client.post(place("lost"), content=litellm(), headers=bearer())).json()["results"] == {"recorded": 1}
+    both = await client.post(place("lost"), content=litellm(), headers=bearer() | {"X-Webhook-Secret": "x"})
+    assert both.json()["results"] == {"duplicate": 1}
+    signed_for_it = await client.post(place("lost"), content=litellm(), headers={"webhook-signature": "v1,x"})
+    assert signed_for_it.status_code == 503, "a sender that signs is to try again"
+
+
 def signed(body: bytes, at: datetime, message: str = "msg_1", secret: str = WHSEC) -> dict[str, str]:
     signature = Webhook(secret).sign(message, at, body.decode())
     return {"webhook-id": message, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature,
@@ -260,10 +276,35 @@ async def test_a_bad_span_is_a_partial_success_that_names_its_field(client: http
     assert answer["rejectedSpans"] == "1" and next(iter(wrong)) in answer["errorMessage"]
 
 
+BAD_ABOUT = {"attributes": [{"key": "user.id", "value": 5}]}
+ONE_SPAN: list[dict[str, Any]] = [{"spans": [{}]}]
+
+
+@pytest.mark.parametrize(
+    ("bad", "count", "why"),
+    [
+        ({"resource": BAD_ABOUT, "scopeSpans": [{"spans": [{}, {}]}]}, 2, "the resource's user.id: is not a text"),
+        ({"resource": 5, "scopeSpans": ONE_SPAN}, 1, "resource"),
+        ({"resource": {"attributes": [5]}, "scopeSpans": ONE_SPAN}, 1, "resource"),
+        (5, 1, "resource"), (None, 1, "resource"), ({"scopeSpans": 5}, 1, "resource"), ({"scopeSpans": [5]}, 1, "scope"),
+        ({"scopeSpans": [{"spans": 5}, {"spans": [5]}]}, 2, "scope"), ({"resource": BAD_ABOUT}, 0, ""),
+    ],
+)  # fmt: skip
+async def test_what_can_not_be_read_of_an_export_leaves_its_neighbours(
+    client: httpx.AsyncClient, service: Service, bad: Any, count: int, why: str
+) -> None:
+    good = export(TOKENS | {"ledger.cost_usd": "0.5"})["resourceSpans"]
+    answer = await traces(client, {"resourceSpans": [bad, *good]})
+    partial = answer.json().get("partialSuccess", {"rejectedSpans": "0", "errorMessage": ""})
+    assert (answer.status_code, partial["rejectedSpans"]) == (200, str(count)) and why in partial["errorMessage"], partial
+    assert await spent(service) == ("0.50", 1)
+
+
 @pytest.mark.parametrize(
     ("body", "media", "more", "status"),
     [
-        (b"{", "application/json", {}, 400), (b"\x0a\xff\xff\xff\x7f", "application/x-protobuf", {}, 400), (b"", "text/plain", {}, 415),
+        (b"{", "application/json", {}, 400), (b'{"resourceSpans":5}', "application/json", {}, 400),
+        (b"\x0a\xff\xff\xff\x7f", "application/x-protobuf", {}, 400), (b"", "text/plain", {}, 415),
         (gzip.compress(b"0" * 40_000_000), "application/json", {"Content-Encoding": "gzip"}, 413),
         (gzip.compress(b"{}")[:-4], "application/json", {"Content-Encoding": "gzip"}, 400),
         (b"{}", "application/json", {"Content-Encoding": "br"}, 415),

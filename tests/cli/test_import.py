@@ -136,6 +136,22 @@ def test_a_csv_that_would_have_to_be_guessed_is_refused_by_name(
     assert "recorded" not in out
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"), [(b'5,2026-07-05T03:09:54Z,"open\n,more\n', "unexpected end of data"), (b"5,\xff,,\n", "is not UTF-8 text")]
+)
+def test_what_stands_before_a_row_that_breaks_a_csv_is_booked_and_said(ledger: Ledger, bad: bytes, why: str) -> None:
+    rows = "".join(f"{n},2026-07-05T03:09:54Z,crawler,0.25,10,5,m,web\n" for n in range(10_003))  # what it books together, and three
+    good = file(ledger, "good.csv", CSV + "a,2026-07-05T03:09:54Z,crawler,0.25,10,5,m,web\n")
+    name = file(ledger, "usage.csv", (CSV + rows).encode() + bad)
+    code, out, err = ledger("import", good, name, "--format", "csv", *MAP)
+    assert (code, out.strip()) == (1, "10,004 recorded")
+    assert f"usage.csv: line 10005: {why}; nothing was read from there on" in err.replace("\n", " ")
+    (ledger.folder / name).write_text(CSV + rows + "b,2026-07-05T03:09:54Z,crawler,0.25,10,5,m,web\n")
+    code, out, _ = ledger("import", name, "--format", "csv", *MAP)
+    assert code == 0 and "10,003 duplicate" in out and "1 recorded" in out
+    assert ledger.spent() == ("2501.25", 10_005)
+
+
 def test_what_is_not_there_is_said_in_words(ledger: Ledger) -> None:
     assert "No such file" in ledger("import", "none.jsonl")[2]
     assert "there is no connection 'x'" in ledger("import", "-", "--format", "litellm", "--connection", "x")[2]

@@ -126,6 +126,37 @@ def test_a_payload_with_a_bad_value_is_rejected_by_its_field_between_neighbours_
     assert isinstance(middle, Rejected) and middle.field == field, middle
 
 
+ODD: list[Any] = [7, 2.5, True, "", "x" * 300, "a\0b", [], ["a", 5, None, ["b"]], {"a": {"b": 1}}]
+SECONDARY = (
+    "trace_id", "call_type", "status", "model_id", "custom_llm_provider", "request_tags", "end_user", "startTime", "model_group",
+)  # fmt: skip
+ABOUT = (
+    "user_api_key_alias", "user_api_key_org_id", "user_api_key_team_id", "user_api_key_team_alias", "user_api_key_user_id",
+    "user_api_key_end_user_id", "spend_logs_metadata", "usage_object",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_secondary_field_of_another_type_costs_no_call(odd: Any) -> None:
+    for call in [one(**{name: odd}) for name in SECONDARY] + [one({name: odd}) for name in ABOUT]:
+        assert (call.cost, call.usage.key, call.usage.input_tokens) == (13_500, HASH, 10)
+    assert one({"usage_object": {"cache_read_input_tokens": -1}}).usage.cached_input_tokens == 0
+
+
+def test_a_secondary_number_is_read_as_its_text_and_a_lone_tag_as_a_tag() -> None:
+    usage = one({"user_api_key_user_id": 12, "user_api_key_team_id": 9}, end_user=7, request_tags="a", id=5).usage
+    assert (usage.end_user, usage.member, usage.workspace, usage.response_id) == ("7", "12", "9", "5")
+    assert usage.tags is not None and usage.tags["a"] == "true"
+    assert one({"user_api_key_hash": 5}).usage.key == "5" and one({"user_api_key_hash": {}}).usage.key == "crawler"
+
+
+@pytest.mark.parametrize(("said", "name"), [({}, "chatcmpl-1b7"), ({"id": 5}, "5"), ({"id": None}, "b980db26-9512-45cc-b1da-c511a363b83f")])
+@pytest.mark.parametrize("wrong", [{"model": 5}, {"prompt_tokens": -1}, {"metadata": 5}])
+def test_a_rejected_payload_is_named_as_its_sender_calls_it(said: dict[str, Any], name: str, wrong: dict[str, Any]) -> None:
+    (rejected,) = parse_litellm(json.dumps(litellm_payload() | said | wrong).encode(), "acme", PROXY)
+    assert isinstance(rejected, Rejected) and rejected.event_id == name
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"5 5", b"[1,", b"\xff\xfe", b"[" * 100_000, litellm()[:-1]])
 def test_a_body_that_is_not_json_is_refused_as_a_whole_or_line_by_line(body: bytes) -> None:
     try:
