@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,19 @@ async def test_openrouters_figures_are_compared_by_key_and_day(database: Databas
     assert {line.key: line.verdict for line in lines} == {
         "coder": Verdict.MATCHED, "quiet": Verdict.MISSING, "lost": Verdict.EXTRA, stranger: Verdict.UNATTRIBUTED,
     }  # fmt: skip
+
+
+async def test_an_account_without_analytics_is_compared_by_its_keys_counters_of_today(database: Database) -> None:
+    api, service, today = OpenRouterAccount(analytics=False), Service(database, Metrics()), int(time.time() // 86_400)
+    api.put("busy", usage_daily="0.25")
+    api.put("idle", usage_daily=0)
+    async with serving(api) as vendor:
+        here = account(vendor.address)
+        await service.record([SetConnection(org="acme", by="will", connection=here)])
+        (line,) = await reconcile(database, await head_of(database), here, OPEN, today, today)
+        assert (line.theirs, line.ours, line.verdict) == (250_000_000, 0, Verdict.UNATTRIBUTED)
+        with pytest.raises(GatewayRefused):
+            await reconcile(database, await head_of(database), here, OPEN, today - 1, today)
 
 
 class SpendLogs:

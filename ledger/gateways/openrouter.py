@@ -9,6 +9,7 @@ there, and is not asked for.
 """
 
 import re
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -27,7 +28,7 @@ from ..wire.fields import MOST_ID, Refused
 from ..wire.otlp import KEYLESS, OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, command_of, first, spans_of_json
 from .account import DAY_S, Spent, nanos, own_limit
 from .calling import JSON, Answer, Caller
-from .gateway import GatewayKey, GatewayUnavailable
+from .gateway import GatewayKey, GatewayRefused, GatewayUnavailable
 
 GENERATION = "LLM Generation"
 NAME, MEMBERS = OPENROUTER + "api_key_name", (OPENROUTER + "creator_user_id", OPENROUTER + "entity_id")
@@ -78,6 +79,7 @@ class _Key(msgspec.Struct):
     limit: Decimal | None = None
     limit_remaining: Decimal | None = None
     limit_reset: str | None = None
+    usage_daily: Decimal | None = None
     include_byok_in_limit: bool = False
 
     def shown(self) -> GatewayKey:
@@ -168,7 +170,12 @@ class OpenRouter:
 
 
 async def openrouter_keys(caller: Caller) -> list[VendorKey]:
-    """Every key of the account, disabled ones too. The list without a workspace is the default one's only, so each is asked."""
+    """Every key of the account, disabled ones too."""
+    return [_vendor_key(key) for key in await _keys(caller)]
+
+
+async def _keys(caller: Caller) -> list[_Key]:
+    """The list without a workspace is the default one's only, so each is asked."""
     found: dict[str, _Key] = {}
     for space in (None, *await _workspaces(caller)):
         offset, pages = 0, 0
@@ -180,7 +187,7 @@ async def openrouter_keys(caller: Caller) -> list[VendorKey]:
                 break
             found |= news
             offset, pages = offset + len(page), pages + 1
-    return [_vendor_key(key) for key in found.values()]
+    return list(found.values())
 
 
 async def _workspaces(caller: Caller) -> list[str]:
@@ -203,18 +210,32 @@ def _vendor_key(key: _Key) -> VendorKey:
 
 
 async def openrouter_spent(caller: Caller, first_day: int, last_day: int) -> Spent:
-    """Spend by key and UTC day. Raises GatewayUnavailable where the answer was cut: half of it would look like a loss."""
+    """Spend by key and UTC day, by the account's analytics; where it has none, its keys' own counters tell of today.
+
+    Raises GatewayUnavailable where an answer was cut: half of it would look like a loss.
+    """
     spent: Spent = {}
     for day in range(first_day, last_day + 1):  # a day at a time: an answer is at most one row a key
-        start, end = (datetime.fromtimestamp(d * DAY_S, UTC).isoformat().replace("+00:00", "Z") for d in (day, day + 1))
-        body = {
-            "dimensions": ["api_key_id"], "metrics": ["total_usage"], "granularity": "day", "time_range": {"start": start, "end": end},
-            "limit": MOST_ROWS,
-        }  # fmt: skip
-        rows = (await caller.ask("POST", _QUERY, body)).done().read(_Analytics).data
-        if rows.metadata.truncated:
-            raise GatewayUnavailable("the gateway cut its answer: ask for fewer days or keys")
-        for row in rows.data:
-            place = (row.api_key_id or "unknown", day)
-            spent[place] = spent.get(place, 0) + (nanos(row.total_usage) or 0)
+        try:
+            spent |= await _analysed(caller, day)
+        except GatewayRefused:
+            if day != int(time.time() // DAY_S):
+                raise
+            spent |= {(key.hash, day): nanos(key.usage_daily) or 0 for key in await _keys(caller) if key.usage_daily}
+    return spent
+
+
+async def _analysed(caller: Caller, day: int) -> Spent:
+    spent: Spent = {}
+    start, end = (datetime.fromtimestamp(d * DAY_S, UTC).isoformat().replace("+00:00", "Z") for d in (day, day + 1))
+    body = {
+        "dimensions": ["api_key_id"], "metrics": ["total_usage"], "granularity": "day", "time_range": {"start": start, "end": end},
+        "limit": MOST_ROWS,
+    }  # fmt: skip
+    rows = (await caller.ask("POST", _QUERY, body)).done().read(_Analytics).data
+    if rows.metadata.truncated:
+        raise GatewayUnavailable("the gateway cut its answer: ask for fewer days or keys")
+    for row in rows.data:
+        place = (row.api_key_id or "unknown", day)
+        spent[place] = spent.get(place, 0) + (nanos(row.total_usage) or 0)
     return spent

@@ -15,6 +15,7 @@ class OpenRouterAccount(OpenRouterApi):
 
     usage: dict[tuple[str, str], float] = field(default_factory=dict)
     truncated: bool = False
+    analytics: bool = True
     page: int = 2
 
     def put(self, name: str, workspace: str = DEFAULT, seed: str | None = None, **more: Any) -> str:
@@ -34,7 +35,7 @@ class OpenRouterAccount(OpenRouterApi):
             hidden = request.query.get("include_disabled") != "true"
             mine = [key for key in self.keys.values() if key["workspace_id"] == space and not (hidden and key["disabled"])]
             return 200, {"data": mine[offset : offset + self.page]}
-        if request.path[2:] == ("analytics", "query"):
+        if request.path[2:] == ("analytics", "query") and self.analytics:
             start = request.body["time_range"]["start"]
             rows = [{"api_key_id": key, "date": day, "total_usage": spent} for (key, day), spent in self.usage.items() if day == start]
             return 200, {"data": {"data": rows, "metadata": {"row_count": len(rows), "query_time_ms": 9.5, "truncated": self.truncated}}}
