@@ -30,14 +30,16 @@ class Labelled(Given):
         return {"labels": self.labels, "since": self.labels_from}
 
 
+Zone = Annotated[str, Field(min_length=1, max_length=64, examples=["America/New_York"])]
+Brake = Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")]
+
+
 class OrgGiven(Labelled):
     """Fields that are left out are set to their defaults: a PUT says the whole thing, but for the labels."""
 
-    time_zone: Annotated[str, Field(max_length=64, examples=["America/New_York"])] = "UTC"
+    time_zone: Zone = "UTC"
     enforce: Enforce = Enforce.ON
-    brake: Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")] = (
-        BRAKE
-    )
+    brake: Brake = BRAKE
 
 
 class WorkspaceGiven(Labelled):

@@ -91,6 +91,21 @@ def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
     assert ledger.rows("get", "keys", "--org", "other") == []
 
 
+def test_what_a_file_does_not_say_of_an_org_stays_as_it_is(ledger: Ledger) -> None:
+    ledger("apply", ledger.file("org: {id: acme, time_zone: America/Los_Angeles, enforce: observe, brake: 3}\n"), "--yes")
+    assert "no differences" in ledger("apply", ledger.file("org: {id: acme}\n"), "--yes").stdout
+    plan = ledger("apply", ledger.file("org: {id: acme, brake: 4}\n"), "--yes").stdout
+    assert "~ org: America/Los_Angeles, enforce observe, brake 3 → America/Los_Angeles, enforce observe, brake 4" in plan
+    (org,) = ledger.rows("get", "orgs")
+    assert (org["time_zone"], org["enforce"], org["brake"]) == ("America/Los_Angeles", "observe", 4)
+
+
+def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger) -> None:
+    ledger("apply", ledger.file("org: {id: acme}\n"), "--yes")
+    (org,) = ledger.rows("get", "orgs")
+    assert (org["time_zone"], org["enforce"], org["brake"]) == ("UTC", "on", 20)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "word"),
     [
