@@ -8,7 +8,7 @@ from ..core.caps import BRAKE, Action, Enforce, Resume, Rule, Verdict, Waits
 from ..core.keys import State
 from ..core.money import Nanos
 from ..core.window import Period
-from .values import Day, Id, Scope, Usd
+from .values import Day, Id, LimitUsd, Scope
 
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -57,7 +57,7 @@ class RuleGiven(Given):
     """What a cap or a guardrail says (C1)."""
 
     period: Period
-    limit_usd: Usd
+    limit_usd: LimitUsd
     action: Action = Action.ALERT
     thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1000, strict=True)]], Field(max_length=20)] = []
     include_byok: bool = False

@@ -75,11 +75,19 @@ def read_usd(value: Any) -> int:
         raise ValueError(str(error)) from None
 
 
-Usd = Annotated[
-    int,
-    BeforeValidator(read_usd),
-    WithJsonSchema({"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}),
-]
+def _limit(value: Any) -> int:
+    """A limit; one that is not zero stays so: a limit of zero means that nothing may be spent (C1)."""
+    nanos = read_usd(value)
+    if not nanos and Decimal(str(value)):
+        raise ValueError("is less than a limit can be, 0.000000001 dollars, and not 0")
+    return nanos
+
+
+_USD = WithJsonSchema(
+    {"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}
+)
+Usd = Annotated[int, BeforeValidator(read_usd), _USD]
+LimitUsd = Annotated[int, BeforeValidator(_limit), _USD]
 
 
 def _moment(value: Any) -> int:

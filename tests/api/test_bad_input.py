@@ -164,6 +164,7 @@ BAD_CAPS: list[tuple[str, dict[str, Any] | bytes, int, str | None]] = [
     ("a negative limit", {"limit_usd": "-1"}, 422, "limit_usd"),
     ("a limit of NaN", {"limit_usd": "NaN"}, 422, "limit_usd"),
     ("a limit of 40 digits", {"limit_usd": DIGITS}, 422, "limit_usd"),
+    ("a limit that would round to nothing", {"limit_usd": "0.0000000001"}, 422, "limit_usd"),
     ("a limit in euros", {"limit_usd": "1 EUR"}, 422, "limit_usd"),
     ("a limit that is true", {"limit_usd": True}, 422, "limit_usd"),
     ("no limit", {"limit_usd": None}, 422, "limit_usd"),

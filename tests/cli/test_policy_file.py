@@ -111,6 +111,7 @@ def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger
     [
         ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: -1}\n", 3, "caps.c.limit_usd: is negative"),
         ("org: {id: acme}\ncaps:\n  c:\n    scope: org\n    period: fortnight\n    limit_usd: 1\n", 5, "caps.c.period"),
+        ("org: {id: acme}\nguardrails:\n  g: {each: key, in: [org], period: day, limit_usd: 1e-10}\n", 3, "g.limit_usd: is less"),
         ("org: {id: acme}\n\ncapps: {}\n", 3, "capps: is not known here"),
         ("org: {id: acme}\nguardrails:\n  g: {each: key, period: day, limit_usd: 1}\n", 3, "guardrails.g.in"),
         ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: 1}\n  c: {scope: org, period: day}\n", 4, "twice"),
