@@ -66,6 +66,16 @@ async def test_a_shared_cost_is_in_balances_and_reports_to_the_nano(api: Api) ->
     assert await month(api, "workspace:press") == "3.000000025"
 
 
+async def test_the_entries_of_a_shared_cost_name_times_and_amounts_as_all_others_do(api: Api) -> None:
+    await api.use(event("e1", "3.00"))
+    sent = {"amount_usd": "3", "how": "evenly", "over": ["research"], "reason": "a licence", "day": "2026-03-01"}
+    await post(api, "shared-costs", sent)
+    cost, part = (await api.get(f"{ORG}/entries"))["entries"][-2:]
+    assert (cost["type"], cost["amount_usd"], cost["asked"]) == ("CostShared", "3.00", "2026-03-01")
+    assert (part["type"], part["time"], part["cost_usd"]) == ("ShareBooked", "2026-03-01T00:00:00Z", "3.00")
+    assert not [name for entry in (cost, part) for name in entry if name.endswith("_us") or name == "amount"]
+
+
 async def test_a_split_that_makes_no_sense_is_refused(api: Api) -> None:
     await api.use(event("e1", "3.00"))
     good = {"amount_usd": "1", "how": "evenly", "over": ["research"], "reason": "so"}
