@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import Header, Path, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
@@ -154,6 +154,17 @@ def version_of(
     if not (tag.isascii() and tag.isdigit()) or len(tag) > 18:
         raise Problem(412, "If-Match: is not an ETag of this thing", "If-Match")
     return int(tag)
+
+
+def _known_query(request: Request) -> None:
+    """A misspelt parameter would be passed over, and another question answered than was asked."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise Problem(422, f"{name}: is not a parameter of this call", name)
+
+
+KNOWN_QUERY = Depends(_known_query)
 
 
 class ExactRoute(APIRoute):

@@ -216,7 +216,9 @@ BAD_QUESTIONS = [
     ("commands?key=%00", "key"), ("commands?delivery=%00", "delivery"), ("commands?delivery=lost", "delivery"),
     ("entries?after=-1", "after"), ("entries?after=99999999999999999999", "after"),
     ("balances?at=yesterday", "at"), ("balances?at=2026-03-08T09:00:00", "at"), ("balances?period=fortnight", "period.0"),
-    ("balances?scope=galaxy", "scope.0"), ("explain", "scope"), ("explain?scope=key:%00", "scope"), ("explain?breach=%00/1", "breach"),
+    ("balances?scope=galaxy", "scope.0"), ("balances?untill=2026-03-08T09:00:00Z", "untill"),
+    ("report?frm=2026-01-01", "frm"), ("explain?scope=key:crawler&form=2026-01-01", "form"),
+    ("explain", "scope"), ("explain?scope=key:%00", "scope"), ("explain?breach=%00/1", "breach"),
 ]  # fmt: skip
 
 
