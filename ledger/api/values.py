@@ -182,11 +182,15 @@ class ExactRoute(APIRoute):
 class _ExactRequest(Request):
     async def json(self) -> Any:
         def refuse(name: str) -> None:
-            raise json.JSONDecodeError(f"{name} is not JSON", "", 0)
+            raise json.JSONDecodeError(f"{name} is not a number", "", 0)
 
         try:
             return json.loads(await self.body(), parse_float=Decimal, parse_constant=refuse)
-        except (RecursionError, UnicodeDecodeError, ValueError) as error:
-            if isinstance(error, json.JSONDecodeError):
-                raise
-            raise json.JSONDecodeError("nested too deep, or not UTF-8", "", 0) from None
+        except RecursionError:
+            raise json.JSONDecodeError("is nested too deep", "", 0) from None
+        except UnicodeDecodeError:
+            raise json.JSONDecodeError("is not UTF-8", "", 0) from None
+        except json.JSONDecodeError as error:
+            raise json.JSONDecodeError(f"is not JSON: {error.msg}", error.doc, error.pos) from None
+        except ValueError:
+            raise json.JSONDecodeError("holds a number of too many digits", "", 0) from None

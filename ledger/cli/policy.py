@@ -156,4 +156,6 @@ def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
 def _plain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "is not known here"
+    if fault["type"] == "model_type":
+        return "is not a mapping of names to values" + (", such as org: {id: acme}" if fault["loc"] == ("org",) else "")
     return fault["msg"].removeprefix("Value error, ")

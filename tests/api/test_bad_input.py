@@ -187,7 +187,17 @@ async def test_a_bad_cap_is_refused_and_its_field_is_named(api: Api) -> None:
         sent = {"scope": "org", "period": "day", "limit_usd": "1.00"} | body if isinstance(body, dict) else body
         answer = await api.ask("PUT", "/v1/orgs/acme/caps/day", sent, headers={"Content-Type": "application/json"})
         assert problem(answer, status, field), what
+        if status == 400:
+            assert [fault["field"] for fault in answer.json()["errors"]] == ["body"], what
     await api.get("/v1/orgs/acme", 404)
+
+
+async def test_a_body_that_is_no_json_is_told_why_and_a_fault_is_told_once(api: Api) -> None:
+    for body, why in ((b"[" * 100_000, "is nested too deep"), (b"\xff", "is not UTF-8"), (b"{", "is not JSON: ")):
+        answer = await api.ask("PUT", "/v1/orgs/acme/caps/day", body, headers={"Content-Type": "application/json"})
+        assert problem(answer, 400, "body").startswith(f"the body {why}")
+    answer = await api.ask("GET", f"/v1/orgs/{'k' * 129}/caps")
+    assert (problem(answer, 422), len(answer.json()["errors"])) == ("org: is not 1 to 128 characters", 1)
 
 
 async def test_a_bad_reason_is_refused(api: Api) -> None:

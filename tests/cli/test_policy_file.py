@@ -119,6 +119,7 @@ def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger
         ("org: {id: acme\ncaps: {}\n", 2, ""),
         ("org: {id: acme}\nkeys:\n  k: {credentials: [a, '']}\n", 3, "keys.k.credentials.1"),
         ("- just\n- a list\n", 1, "org"),
+        ("org: acme\n", 1, "org: is not a mapping of names to values, such as org: {id: acme}"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_refused_names_the_line_and_the_field(ledger: Ledger, text: str, line: int, word: str) -> None:
