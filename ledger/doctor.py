@@ -57,15 +57,19 @@ class Patient(NamedTuple):
 
 async def examine(patient: Patient) -> AsyncIterator[Finding]:
     """Findings, as they are made. Whatever does not answer within a few seconds is one; what stands on it is left out then."""
-    try:
-        async with asyncio.timeout(WITHIN_S), patient.database.snapshot() as connection:
-            yield Finding("database", Level.WELL, await _version(connection))
-            current = await is_current(connection)
-    except Exception as error:
-        why = getattr(error, "orig", None) or error
-        said = f"does not answer: {str(why) or type(why).__name__}"
-        yield Finding("database", Level.WRONG, said, "is LEDGER_DATABASE_URL right, and is the database running?")
-        current = None
+    current = None
+    if missing := patient.database.missing():
+        do = "is LEDGER_DATABASE_URL right? `ledger migrate` makes a new one there, as `ledger serve` does"
+        yield Finding("database", Level.WRONG, f"{missing} is not there", do)
+    else:
+        try:
+            async with asyncio.timeout(WITHIN_S), patient.database.snapshot() as connection:
+                yield Finding("database", Level.WELL, await _version(connection))
+                current = await is_current(connection)
+        except Exception as error:
+            why = getattr(error, "orig", None) or error
+            said = f"does not answer: {str(why) or type(why).__name__}"
+            yield Finding("database", Level.WRONG, said, "is LEDGER_DATABASE_URL right, and is the database running?")
     if current is not None:
         yield _schema(current)
     if current:

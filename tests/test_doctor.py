@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,15 @@ async def test_a_database_that_is_away_is_all_that_is_said_of_it() -> None:
     findings = await found(database)
     assert set(findings) == {"database", "kafka"}
     assert (findings["database"].level, "does not answer" in findings["database"].said) == (Level.WRONG, True)
+    await database.close()
+
+
+async def test_a_file_that_is_not_there_is_wrong_and_is_not_made_by_looking(tmp_path: Path) -> None:
+    database = connect(f"sqlite:///{tmp_path / 'none.db'}")
+    findings = await found(database)
+    assert set(findings) == {"database", "kafka"} and not (tmp_path / "none.db").exists()
+    assert (findings["database"].level, findings["database"].said) == (Level.WRONG, f"{tmp_path / 'none.db'} is not there")
+    assert "`ledger migrate`" in findings["database"].do
     await database.close()
 
 

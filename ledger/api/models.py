@@ -8,7 +8,7 @@ from ..core.caps import BRAKE, Action, Enforce, Resume, Rule, Verdict, Waits
 from ..core.keys import State
 from ..core.money import Nanos
 from ..core.window import Period
-from .values import Day, Id, Scope, Usd
+from .values import Day, Id, LimitUsd, Scope
 
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -30,14 +30,16 @@ class Labelled(Given):
         return {"labels": self.labels, "since": self.labels_from}
 
 
+Zone = Annotated[str, Field(min_length=1, max_length=64, examples=["America/New_York"])]
+Brake = Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")]
+
+
 class OrgGiven(Labelled):
     """Fields that are left out are set to their defaults: a PUT says the whole thing, but for the labels."""
 
-    time_zone: Annotated[str, Field(max_length=64, examples=["America/New_York"])] = "UTC"
+    time_zone: Zone = "UTC"
     enforce: Enforce = Enforce.ON
-    brake: Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")] = (
-        BRAKE
-    )
+    brake: Brake = BRAKE
 
 
 class WorkspaceGiven(Labelled):
@@ -55,7 +57,7 @@ class RuleGiven(Given):
     """What a cap or a guardrail says (C1)."""
 
     period: Period
-    limit_usd: Usd
+    limit_usd: LimitUsd
     action: Action = Action.ALERT
     thresholds: Annotated[list[Annotated[int, Field(ge=1, le=1000, strict=True)]], Field(max_length=20)] = []
     include_byok: bool = False

@@ -17,7 +17,7 @@ from . import models as m
 from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
-from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
+from .values import KNOWN_QUERY, CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 
@@ -47,7 +47,7 @@ async def _own(connection: AsyncConnection, head: reports.Head, caller: Token, s
             raise Problem(403, "this token reads one workspace only")
 
 
-@router.get("/v1/orgs/{org}/balances", tags=["balances"], responses=RESPONSES)
+@router.get("/v1/orgs/{org}/balances", tags=["balances"], responses=RESPONSES, dependencies=[KNOWN_QUERY])
 async def get_balances(
     request: Request, org: OrgId, caller: Reader,
     scope: Annotated[list[Scope] | None, Query(max_length=1000, description="default: the org, its workspaces and keys")] = None,
@@ -119,7 +119,7 @@ async def get_entries(
         return m.Entries(entries=await reports.entries(connection, await found(connection, org), after, limit))
 
 
-@router.get("/v1/orgs/{org}/explain", tags=["explain"], responses=RESPONSES)
+@router.get("/v1/orgs/{org}/explain", tags=["explain"], responses=RESPONSES, dependencies=[KNOWN_QUERY])
 async def get_explanation(
     request: Request, org: OrgId, caller: OrgReader,
     scope: Scope | None = None,

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import Header, Path, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
@@ -75,11 +75,19 @@ def read_usd(value: Any) -> int:
         raise ValueError(str(error)) from None
 
 
-Usd = Annotated[
-    int,
-    BeforeValidator(read_usd),
-    WithJsonSchema({"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}),
-]
+def _limit(value: Any) -> int:
+    """A limit; one that is not zero stays so: a limit of zero means that nothing may be spent (C1)."""
+    nanos = read_usd(value)
+    if not nanos and Decimal(str(value)):
+        raise ValueError("is less than a limit can be, 0.000000001 dollars, and not 0")
+    return nanos
+
+
+_USD = WithJsonSchema(
+    {"type": "string", "description": "US dollars, decimal text; a JSON number is read by its digits", "example": "10.00"}
+)
+Usd = Annotated[int, BeforeValidator(read_usd), _USD]
+LimitUsd = Annotated[int, BeforeValidator(_limit), _USD]
 
 
 def _moment(value: Any) -> int:
@@ -148,6 +156,17 @@ def version_of(
     return int(tag)
 
 
+def _known_query(request: Request) -> None:
+    """A misspelt parameter would be passed over, and another question answered than was asked."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise Problem(422, f"{name}: is not a parameter of this call", name)
+
+
+KNOWN_QUERY = Depends(_known_query)
+
+
 class ExactRoute(APIRoute):
     """Reads JSON numbers by their digits: no float ever touches money (M1)."""
 
@@ -163,11 +182,15 @@ class ExactRoute(APIRoute):
 class _ExactRequest(Request):
     async def json(self) -> Any:
         def refuse(name: str) -> None:
-            raise json.JSONDecodeError(f"{name} is not JSON", "", 0)
+            raise json.JSONDecodeError(f"{name} is not a number", "", 0)
 
         try:
             return json.loads(await self.body(), parse_float=Decimal, parse_constant=refuse)
-        except (RecursionError, UnicodeDecodeError, ValueError) as error:
-            if isinstance(error, json.JSONDecodeError):
-                raise
-            raise json.JSONDecodeError("nested too deep, or not UTF-8", "", 0) from None
+        except RecursionError:
+            raise json.JSONDecodeError("is nested too deep", "", 0) from None
+        except UnicodeDecodeError:
+            raise json.JSONDecodeError("is not UTF-8", "", 0) from None
+        except json.JSONDecodeError as error:
+            raise json.JSONDecodeError(f"is not JSON: {error.msg}", error.doc, error.pos) from None
+        except ValueError:
+            raise json.JSONDecodeError("holds a number of too many digits", "", 0) from None

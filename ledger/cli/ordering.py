@@ -31,8 +31,10 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove caps, guardrails and connections that are not in the file.")] = False,
 ) -> None:
-    """Make orgs, connections, workspaces, keys, guardrails and caps as a file says; shows first what would change, whom it would stop."""
+    """Make orgs, connections, workspaces, keys, guardrails and caps as a file says; shows first what would change, whom it would stop.
 
+    What it leaves out of an org (time_zone, enforce, brake, labels) or of a key stays as it is.
+    """
     code = run(lambda: carry_out(str(file), file.read_text(), plan=plan, yes=yes, prune=prune))
     if code:
         raise typer.Exit(code)

@@ -7,18 +7,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..api.connections import ConnectionGiven
-from ..api.models import CapGiven, GuardrailGiven, KeyGiven, OrgGiven, WorkspaceGiven
+from ..api.models import Brake, CapGiven, GuardrailGiven, KeyGiven, Labelled, WorkspaceGiven, Zone
 from ..api.values import Id
 from ..core import commands as c
-from ..core.caps import Guardrail
+from ..core.caps import Enforce, Guardrail
 
 
 class PolicyError(Exception):
     """What is wrong in a policy file, and where."""
 
 
-class _Org(OrgGiven):
+class _Org(Labelled):
+    """What is left out stays as it is; an org that is new has the defaults."""
+
     id: Id
+    time_zone: Zone | None = None
+    enforce: Enforce | None = None
+    brake: Brake | None = None
 
 
 class Policy(BaseModel):
@@ -43,7 +48,7 @@ class Policy(BaseModel):
         who: dict[str, Any] = {"org": self.org, "by": self.by}
         about = self.about
         orders: list[c.Command] = [
-            c.SetOrg(**who, time_zone=about.time_zone, enforce=about.enforce, brake=about.brake, **about.labelling())
+            c.SetOrg(**who, time_zone=about.time_zone or "", enforce=about.enforce, brake=about.brake, **about.labelling())
         ]
         orders += [c.SetConnection(**who, connection=given.connection(name)) for name, given in self.connections.items()]
         for name, workspace in self.workspaces.items():
@@ -151,4 +156,6 @@ def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
 def _plain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "is not known here"
+    if fault["type"] == "model_type":
+        return "is not a mapping of names to values" + (", such as org: {id: acme}" if fault["loc"] == ("org",) else "")
     return fault["msg"].removeprefix("Value error, ")

@@ -33,8 +33,10 @@ def _again(batch: Batch, digest: bytes, kind: type[Any], same: dict[str, Any]) -
 def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     """Books the difference between an entry's price and what it should have been, on that entry's own day (J3)."""
     found = batch.found
-    wish = {"price": command.cost} if command.cost is not None else {"cost": command.difference}
-    if answer := _again(batch, command.digest, e.UsageCorrected, {"corrects": command.entry, **wish}):
+    by_amount = command.cost is None
+    wish = {"cost": command.difference} if by_amount else {"price": command.cost}
+    same = {"corrects": command.entry, "why": command.why, "by_amount": by_amount, **wish}
+    if answer := _again(batch, command.digest, e.UsageCorrected, same):
         return answer
     original = found.originals.get(command.entry)
     if isinstance(original, e.UsageCorrected):
@@ -51,6 +53,7 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
         e.UsageCorrected, digest=command.digest, corrects=command.entry, day=original.day, hour_us=hour_us,
         key=original.key, workspace=original.workspace, cost=cost - (price or 0),
         unpriced=0 if price is not None else -1, price=cost, by=command.by, why=command.why,
+        by_amount=by_amount,
     )  # fmt: skip
     found.prices[command.entry] = cost
     batch.seen[command.digest] = batch.entries[-1]
@@ -81,7 +84,7 @@ def share_cost(batch: Batch, command: c.ShareCost) -> Answer:
     books, how = batch.books, command.how
     today = day_at(batch.now_us, books.zone)
     day = today if command.day is None else command.day
-    same = {"amount": command.amount, "how": how, "over": command.over, "asked": command.day}
+    same = {"amount": command.amount, "how": how, "over": command.over, "asked": command.day, "why": command.why}
     if answer := _again(batch, command.digest, e.CostShared, same):
         return answer
     if refused := _unfit(batch, command, day, today):

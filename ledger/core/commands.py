@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from .caps import BRAKE, Enforce, Guardrail, Rule, Verdict
+from .caps import Enforce, Guardrail, Rule, Verdict
 from .connections import Connection
 from .keys import State
 from .money import Nanos
@@ -141,11 +141,11 @@ class Labelled(Order, frozen=True, kw_only=True):
 
 class SetOrg(Labelled, frozen=True, kw_only=True):
     """Open an org, or change its time zone, its labels, whether its caps are enforced, or its brake: how many breaches that
-    stop keys may do so within a minute before the rest wait for a person (K4)."""
+    stop keys may do so within a minute before the rest wait for a person (K4). Empty or None leaves what is there."""
 
-    time_zone: str = "UTC"
-    enforce: Enforce = Enforce.ON
-    brake: int = BRAKE
+    time_zone: str = ""
+    enforce: Enforce | None = None
+    brake: int | None = None
 
 
 class SetWorkspace(Labelled, frozen=True, kw_only=True):

@@ -292,7 +292,10 @@ class CommandConfirmed(Fact, frozen=True, kw_only=True):
 
 
 class UsageCorrected(Fact, frozen=True, kw_only=True):
-    """An entry's price was set anew (J3). `cost` and `unpriced` are differences, booked on the corrected entry's own day."""
+    """An entry's price was set anew (J3). `cost` and `unpriced` are differences, booked on the corrected entry's own day.
+
+    `by_amount`: whether the difference was asked for, not the price (J2).
+    """
 
     digest: bytes
     corrects: int
@@ -305,6 +308,7 @@ class UsageCorrected(Fact, frozen=True, kw_only=True):
     price: Nanos
     by: str
     why: str
+    by_amount: bool = False
 
 
 class Share(msgspec.Struct, frozen=True, gc=False):

@@ -27,15 +27,18 @@ def _capped(books: Books) -> list[str]:
 def set_org(batch: Batch, command: c.SetOrg) -> Answer:
     """Opens or changes the org; a new zone affects later entries and evaluates caps anew (W4)."""
     books = batch.books
-    if not is_zone(command.time_zone):
-        return Reject(reason=Reason.MALFORMED, detail=f"time_zone: {command.time_zone!r} is not in the tz database")
+    zone = command.time_zone or books.zone
+    enforce = books.enforce if command.enforce is None else command.enforce
+    brake = books.brake if command.brake is None else command.brake
+    if not is_zone(zone):
+        return Reject(reason=Reason.MALFORMED, detail=f"time_zone: {zone!r} is not in the tz database")
     if stale := outdated(command.version, books.org_seq):
         return stale
-    wish = {"time_zone": command.time_zone, "enforce": command.enforce, "brake": command.brake, "by": command.by}
+    wish = {"time_zone": zone, "enforce": enforce, "brake": brake, "by": command.by}
     start = len(batch.entries)
     if not books.seq:
         batch.emit(e.OrgOpened, **wish)
-    elif (books.zone, books.enforce, books.brake) != (command.time_zone, command.enforce, command.brake):
+    elif (books.zone, books.enforce, books.brake) != (zone, enforce, brake):
         was = {"was_time_zone": books.zone, "was_enforce": books.enforce, "was_brake": books.brake}
         batch.emit(e.OrgChanged, **wish, **was, openings=batch.found.openings)
         resettle(batch, _capped(books))

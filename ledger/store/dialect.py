@@ -7,6 +7,7 @@ per org, taken first and in sorted order, so that two batches can't wait for eac
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -46,6 +47,12 @@ class Database(NamedTuple):
                 yield connection
             finally:
                 await transaction.rollback()
+
+    def missing(self) -> str | None:
+        """The SQLite file that is not there: to look into it would make it."""
+        path = self.reader.url.database
+        there = self.reader.dialect.name != "sqlite" or not path or path == ":memory:" or os.path.exists(path)
+        return None if there else path
 
     async def close(self) -> None:
         """Gives all connections back."""

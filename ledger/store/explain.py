@@ -65,8 +65,9 @@ async def key(connection: AsyncConnection, head: Head, key_id: str, now_us: int)
         "held": found.held,
     }  # fmt: skip
     for cap, window in above:
-        line = _cap_line(books, cap, window, used[cap.cap_id])
-        facts["why" if {f"cap:{cap.cap_id}", f"wait:{cap.cap_id}"} & stopping else "others"].append(line)
+        stops = bool({f"cap:{cap.cap_id}", f"wait:{cap.cap_id}"} & stopping)  # over its limit, by unpriced calls, or till a person resumes
+        line = _cap_line(books, cap, window, used[cap.cap_id], stops=stops)
+        facts["why" if stops else "others"].append(line)
     facts["crossed"] = [row for breach in opened if (row := await _crossed(connection, head, breach))]
     facts["driver"] = await _driver(connection, head, books, f"key:{key_id}", above, opened)
     facts["commands"] = await keyed.commands(connection, head, keys=[key_id], limit=3)
@@ -79,13 +80,13 @@ async def key(connection: AsyncConnection, head: Head, key_id: str, now_us: int)
     return facts
 
 
-def _cap_line(books: Books, cap: Cap, window: Window, used: Any) -> Json:
+def _cap_line(books: Books, cap: Cap, window: Window, used: Any, *, stops: bool) -> Json:
     spent = counted(cap.rule, used)
     return {
         "cap": cap.cap_id, "scope": cap.scope, "period": cap.rule.period, "start": moment_text(window.start_us),
         "end": moment_text(window.end_us), "spent_usd": usd_text(spent), "limit_usd": usd_text(cap.rule.limit),
-        "over_usd": usd_text(max(0, spent - cap.rule.limit)), "would_allow": spent < cap.rule.limit, "unpriced": used.unpriced,
-        "action": cap.rule.action, "enforce": enforced(books, cap), "resume": cap.rule.resume,
+        "over_usd": usd_text(max(0, spent - cap.rule.limit)), "would_allow": not stops and spent < cap.rule.limit,
+        "unpriced": used.unpriced, "action": cap.rule.action, "enforce": enforced(books, cap), "resume": cap.rule.resume,
     }  # fmt: skip
 
 

@@ -266,8 +266,9 @@ def entry_json(entry: e.Entry) -> Json:
 
 
 _SHOWN_AS = {
-    "cap_id": "cap", "limit": "limit_usd", "spent": "spent_usd", "cost": "cost_usd", "price": "price_usd", "start_us": "start",
-    "end_us": "end", "hour_us": "hour",
+    "cap_id": "cap", "limit": "limit_usd", "spent": "spent_usd", "cost": "cost_usd", "price": "price_usd", "amount": "amount_usd",
+    "start_us": "start", "end_us": "end", "hour_us": "hour", "time_us": "time", "started_us": "started_at",
+    "confirmed_us": "confirmed_at",
 }  # fmt: skip
 
 

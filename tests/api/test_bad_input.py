@@ -164,6 +164,7 @@ BAD_CAPS: list[tuple[str, dict[str, Any] | bytes, int, str | None]] = [
     ("a negative limit", {"limit_usd": "-1"}, 422, "limit_usd"),
     ("a limit of NaN", {"limit_usd": "NaN"}, 422, "limit_usd"),
     ("a limit of 40 digits", {"limit_usd": DIGITS}, 422, "limit_usd"),
+    ("a limit that would round to nothing", {"limit_usd": "0.0000000001"}, 422, "limit_usd"),
     ("a limit in euros", {"limit_usd": "1 EUR"}, 422, "limit_usd"),
     ("a limit that is true", {"limit_usd": True}, 422, "limit_usd"),
     ("no limit", {"limit_usd": None}, 422, "limit_usd"),
@@ -186,7 +187,17 @@ async def test_a_bad_cap_is_refused_and_its_field_is_named(api: Api) -> None:
         sent = {"scope": "org", "period": "day", "limit_usd": "1.00"} | body if isinstance(body, dict) else body
         answer = await api.ask("PUT", "/v1/orgs/acme/caps/day", sent, headers={"Content-Type": "application/json"})
         assert problem(answer, status, field), what
+        if status == 400:
+            assert [fault["field"] for fault in answer.json()["errors"]] == ["body"], what
     await api.get("/v1/orgs/acme", 404)
+
+
+async def test_a_body_that_is_no_json_is_told_why_and_a_fault_is_told_once(api: Api) -> None:
+    for body, why in ((b"[" * 100_000, "is nested too deep"), (b"\xff", "is not UTF-8"), (b"{", "is not JSON: ")):
+        answer = await api.ask("PUT", "/v1/orgs/acme/caps/day", body, headers={"Content-Type": "application/json"})
+        assert problem(answer, 400, "body").startswith(f"the body {why}")
+    answer = await api.ask("GET", f"/v1/orgs/{'k' * 129}/caps")
+    assert (problem(answer, 422), len(answer.json()["errors"])) == ("org: is not 1 to 128 characters", 1)
 
 
 async def test_a_bad_reason_is_refused(api: Api) -> None:
@@ -215,7 +226,9 @@ BAD_QUESTIONS = [
     ("commands?key=%00", "key"), ("commands?delivery=%00", "delivery"), ("commands?delivery=lost", "delivery"),
     ("entries?after=-1", "after"), ("entries?after=99999999999999999999", "after"),
     ("balances?at=yesterday", "at"), ("balances?at=2026-03-08T09:00:00", "at"), ("balances?period=fortnight", "period.0"),
-    ("balances?scope=galaxy", "scope.0"), ("explain", "scope"), ("explain?scope=key:%00", "scope"), ("explain?breach=%00/1", "breach"),
+    ("balances?scope=galaxy", "scope.0"), ("balances?untill=2026-03-08T09:00:00Z", "untill"),
+    ("report?frm=2026-01-01", "frm"), ("explain?scope=key:crawler&form=2026-01-01", "form"),
+    ("explain", "scope"), ("explain?scope=key:%00", "scope"), ("explain?breach=%00/1", "breach"),
 ]  # fmt: skip
 
 

@@ -38,6 +38,24 @@ async def test_an_adjustment_by_an_amount_takes_back_no_more_than_the_entry_cost
     assert await month(api) == "0"
 
 
+async def test_a_request_that_is_sent_again_with_anything_else_in_it_is_refused(api: Api) -> None:
+    """J2: every field that was sent is compared, why it was done too."""
+    await api.use(event("e1", "1.00"), event("e2", "1.00"))
+    first, second = await seq_of(api, "e1"), await seq_of(api, "e2")
+    back = {"entry": first, "amount_usd": "-0.25", "reason": "a refund"}
+    fee = {"amount_usd": "3", "how": "evenly", "over": ["research"], "reason": "a licence"}
+    await post(api, "adjustments", back)
+    await post(api, "shared-costs", fee)
+    price = {"entry": first, "cost_usd": "0.75", "reason": "a refund"}  # comes to the same, and is another request
+    for another in (back | {"reason": "a gift"}, back | {"amount_usd": "-0.26"}, back | {"entry": second}, price):
+        assert "another adjustment" in (await post(api, "adjustments", another, 409))["detail"], another
+    for another in (fee | {"reason": "a gift"}, fee | {"day": "2026-03-08"}, fee | {"over": {"research": 1}}):
+        assert "another shared cost" in (await post(api, "shared-costs", another, 409))["detail"], another
+    for what, sent in (("adjustments", back), ("shared-costs", fee)):
+        assert (await post(api, what, sent))["status"] == "duplicate"
+    assert await month(api) == "4.75"
+
+
 async def test_an_entry_of_another_org_is_nobody_s_to_correct(api: Api) -> None:
     await api.use(event("e1", "1.00"), *(event(f"g{n}", "1.00", org="globex") for n in range(9)))
     seq = (await api.get("/v1/orgs/globex/entries"))["entries"][-1]["seq"]
@@ -64,6 +82,16 @@ async def test_a_shared_cost_is_in_balances_and_reports_to_the_nano(api: Api) ->
     weighted = {"amount_usd": "3", "how": "weight", "over": {"research": 1, "press": 2}, "reason": "a licence", "day": "2026-03-01"}
     await post(api, "shared-costs", weighted, request="r2")
     assert await month(api, "workspace:press") == "3.000000025"
+
+
+async def test_the_entries_of_a_shared_cost_name_times_and_amounts_as_all_others_do(api: Api) -> None:
+    await api.use(event("e1", "3.00"))
+    sent = {"amount_usd": "3", "how": "evenly", "over": ["research"], "reason": "a licence", "day": "2026-03-01"}
+    await post(api, "shared-costs", sent)
+    cost, part = (await api.get(f"{ORG}/entries"))["entries"][-2:]
+    assert (cost["type"], cost["amount_usd"], cost["asked"]) == ("CostShared", "3.00", "2026-03-01")
+    assert (part["type"], part["time"], part["cost_usd"]) == ("ShareBooked", "2026-03-01T00:00:00Z", "3.00")
+    assert not [name for entry in (cost, part) for name in entry if name.endswith("_us") or name == "amount"]
 
 
 async def test_a_split_that_makes_no_sense_is_refused(api: Api) -> None:

@@ -88,6 +88,7 @@ def test_calls_without_a_price_are_explained_as_what_stopped_the_key(ledger: Led
     ledger("import", "call.json")
     lines = ledger("explain", "key:a").stdout
     assert "c, org lifetime: 1 unpriced calls, $0 of $5.00" in lines and "e  unpriced  m" in lines
+    assert [cap["would_allow"] for cap in ledger.rows("explain", "key:a")["why"]] == [False]
     assert "lifetime, ever to no end" in ledger("explain", "c/1").stdout
 
 

@@ -91,11 +91,27 @@ def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
     assert ledger.rows("get", "keys", "--org", "other") == []
 
 
+def test_what_a_file_does_not_say_of_an_org_stays_as_it_is(ledger: Ledger) -> None:
+    ledger("apply", ledger.file("org: {id: acme, time_zone: America/Los_Angeles, enforce: observe, brake: 3}\n"), "--yes")
+    assert "no differences" in ledger("apply", ledger.file("org: {id: acme}\n"), "--yes").stdout
+    plan = ledger("apply", ledger.file("org: {id: acme, brake: 4}\n"), "--yes").stdout
+    assert "~ org: America/Los_Angeles, enforce observe, brake 3 → America/Los_Angeles, enforce observe, brake 4" in plan
+    (org,) = ledger.rows("get", "orgs")
+    assert (org["time_zone"], org["enforce"], org["brake"]) == ("America/Los_Angeles", "observe", 4)
+
+
+def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger) -> None:
+    ledger("apply", ledger.file("org: {id: acme}\n"), "--yes")
+    (org,) = ledger.rows("get", "orgs")
+    assert (org["time_zone"], org["enforce"], org["brake"]) == ("UTC", "on", 20)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "word"),
     [
         ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: -1}\n", 3, "caps.c.limit_usd: is negative"),
         ("org: {id: acme}\ncaps:\n  c:\n    scope: org\n    period: fortnight\n    limit_usd: 1\n", 5, "caps.c.period"),
+        ("org: {id: acme}\nguardrails:\n  g: {each: key, in: [org], period: day, limit_usd: 1e-10}\n", 3, "g.limit_usd: is less"),
         ("org: {id: acme}\n\ncapps: {}\n", 3, "capps: is not known here"),
         ("org: {id: acme}\nguardrails:\n  g: {each: key, period: day, limit_usd: 1}\n", 3, "guardrails.g.in"),
         ("org: {id: acme}\ncaps:\n  c: {scope: org, period: day, limit_usd: 1}\n  c: {scope: org, period: day}\n", 4, "twice"),
@@ -103,6 +119,7 @@ def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
         ("org: {id: acme\ncaps: {}\n", 2, ""),
         ("org: {id: acme}\nkeys:\n  k: {credentials: [a, '']}\n", 3, "keys.k.credentials.1"),
         ("- just\n- a list\n", 1, "org"),
+        ("org: acme\n", 1, "org: is not a mapping of names to values, such as org: {id: acme}"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_refused_names_the_line_and_the_field(ledger: Ledger, text: str, line: int, word: str) -> None:
