@@ -205,8 +205,8 @@ async def main(args: argparse.Namespace) -> None:
     async with staged(args.listen, args.gateway_port, args.database, args.speed) as stage:
         with Watch() as watch:
             await show(stage, watch)
-        watch.farewell(stage, args.listen, args.database)
         if not args.exit:
+            watch.farewell(stage, args.listen, args.database)
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)

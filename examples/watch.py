@@ -142,7 +142,7 @@ class Watch:
         return Group(head, Text(""), table, Text(""), *(Text("  " + line) for line in self.said[-8:]))
 
     def farewell(self, stage: Stage, listen: str, database: Path) -> None:
-        """Where to look next."""
+        """Where to look next, while the ledger serves."""
         self.console.print(
             f"""
 The ledger goes on serving.

@@ -1,11 +1,13 @@
 """The demo itself, on a faster clock, with its final balances checked to the nano against what the agents were charged."""
 
+import argparse
 import socket
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from examples import demo
 from examples.demo import in_use, show, staged
 from examples.fleet import ORG, RUNAWAY, fleet, trace
 from examples.watch import Watch
@@ -45,6 +47,18 @@ async def test_the_runaway_key_is_stopped_and_every_balance_is_exact(tmp_path: P
         assert head is not None
         assert await verify(connection, head.org_id, ORG, lambda _: None) is None
     await database.close()
+
+
+async def test_a_show_that_ends_with_itself_does_not_say_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def no_show(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(demo, "show", no_show)
+    asked = {"listen": f"127.0.0.1:{free_port()}", "gateway_port": free_port(), "database": tmp_path / "demo.db", "speed": 100.0}
+    await demo.main(argparse.Namespace(**asked, exit=True))
+    assert "goes on" not in capsys.readouterr().out
 
 
 def test_a_second_show_says_what_is_in_use_and_touches_nothing_of_the_first() -> None:
