@@ -15,7 +15,7 @@ from . import tables as t
 from .bulk import add_rows, upsert_rows
 from .lines import journal_lines, rolled_lines, rollup_rows, span
 
-MOST_ENTRIES = 2_000  # read in one transaction: a fiftieth of a second on SQLite, whose one writer it holds
+MOST_ENTRIES = 5_000  # read in one transaction: a twentieth of a second on SQLite, whose one writer it holds
 MOST_ORGS = 100
 
 
