@@ -13,7 +13,7 @@ from consumers.health import CannotListen
 from ledger.chores import chores
 from ledger.cli.serve import configure_logs
 from ledger.gateways.outward import open_gateway
-from ledger.kafka import missing_topics
+from ledger.kafka import admin, missing_topics
 from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.settings import Settings, SettingsError, channels_of, kafka_of, read_settings
@@ -40,7 +40,9 @@ async def _run(names: list[str], given: Settings) -> None:
     kafka = kafka_of(given)
     if kafka is None:
         raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set: without Kafka, `ledger serve` does all of this by itself")
-    if missing := await missing_topics(kafka, {topic for name in names for topic in TOPICS_OF[name]}):
+    async with admin(kafka) as client:
+        missing = await missing_topics(client, kafka, {topic for name in names for topic in TOPICS_OF[name]})
+    if missing:
         raise Wrong(f"Kafka has no topic {', '.join(sorted(missing))}: run `ledger topics create`, or mend LEDGER_TOPIC_PREFIX")
     database = connect(given.database_url, given.read_database_url)
     try:

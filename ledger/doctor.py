@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .core.window import HOUR_US, SECOND_US, is_zone
 from .gateways.calling import OWN_ADDRESS
 from .gateways.references import SecretMissing, secret_at
-from .kafka import TOPICS, Kafka, admin
+from .kafka import TOPICS, Kafka, admin, missing_topics
 from .store import rates, tokens
 from .store import tables as t
 from .store.books import connection_of
@@ -215,8 +215,7 @@ async def _kafka(patient: Patient) -> list[Finding]:
     try:
         async with admin(kafka) as client:
             brokers = len((await client.describe_cluster())["brokers"])
-            known = set(await client.list_topics())
-            missing = [kafka.topic(topic.name) for topic in TOPICS if kafka.topic(topic.name) not in known]
+            missing = await missing_topics(client, kafka, (topic.name for topic in TOPICS))
             wrong = [] if missing else await _settings_apart(client, kafka)
     except KafkaError as error:
         said = f"{kafka.bootstrap} does not answer: {error}"

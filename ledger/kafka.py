@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -78,10 +78,9 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def missing_topics(kafka: Kafka, names: Collection[str]) -> list[str]:
+async def missing_topics(client: AIOKafkaAdminClient, kafka: Kafka, names: Iterable[str]) -> list[str]:
     """Which of these topics are not there, by their full names. Raises aiokafka.errors.KafkaError."""
-    async with admin(kafka) as client:
-        known = set(await client.list_topics())
+    known = set(await client.list_topics())
     return [name for name in map(kafka.topic, names) if name not in known]
 
 

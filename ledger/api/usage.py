@@ -15,6 +15,7 @@ from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
 from ..metrics import exemplar
 from ..service import Service
 from ..store.tokens import Token
+from ..wire.fields import MOST_COUNT
 from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, trace_of, whole_event
 from .auth import Caller, allow
 from .bounds import body_of
@@ -26,7 +27,7 @@ AT_ONCE = 50  # events read between two turns of the event loop: a transaction u
 _encode = msgspec.json.Encoder().encode
 
 _NAME: dict[str, Any] = {"type": ["string", "null"], "maxLength": 256}
-_COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
+_COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0, "maximum": MOST_COUNT}
 _MONEY: dict[str, Any] = {"type": ["string", "number", "null"]}
 _COUNTS = (
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_tokens", "images", "searches"
@@ -48,7 +49,7 @@ DATA: dict[str, Any] = {
         "currency": _NAME | {"description": "USD, or the event is rejected"},
         "byok": {"type": ["boolean", "null"]},
         "batch": {"type": ["boolean", "null"], "description": "priced by the rate card's batch rates"},
-        "preset_version": _COUNT,
+        "preset_version": _COUNT | {"maximum": 2**31 - 1},
         "tags": {"type": ["object", "null"], "maxProperties": 32, "additionalProperties": {"type": "string", "maxLength": 256}},
         "started_at": {"type": ["string", "null"], "format": "date-time"},
     },

@@ -37,7 +37,7 @@ class Batch:
       results: one per command, in order.
       entries: what the batch became, in sequence; facts: those of them that are not usage.
       seen: identity → entry of what it booked.
-      refused: identities that would have burst the sums of their day.
+      refused: identities of the present run that would have burst the sums of their day.
       leaks: by the name a call comes with: when it was stopped, from when on it leaks (K6).
       usage: what was booked, added up; mismatches: how many events claimed a workspace other than their key's (S4); late:
         how many were booked more than an hour after their own time.

@@ -89,7 +89,7 @@ def record_run(batch: Batch, commands: Sequence[RecordUsage]) -> None:
     """Books a run of usage: decides each event's status, key and day, then books what is new."""
     books, known, now_us, seen, results = batch.books, batch.found.known, batch.now_us, batch.seen, batch.results
     keys, calendar = dict[str, tuple[str, str]](), Calendar(books.zone, books.counts_hours())
-    batch.leaks = {}
+    batch.leaks, batch.refused = {}, set()
     latest_us, low_us, high_us = now_us + AHEAD_US, 0, 0
     fresh: list[e.UsageRecorded] = []
     if not books.seq and any(YEAR_2000_US <= command.time_us <= latest_us for command in commands):
