@@ -32,8 +32,12 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
         await append_rows(connection, table, rows=rows, packed=map(pack_row, rows))
 
 
-async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterable[tuple[Any, ...]], packed: Iterable[bytes]) -> None:
-    """Appends many rows, given in both forms of which one is read: values in column order, or packed for a binary COPY."""
+async def append_rows(
+    connection: AsyncConnection, table: Table, names: Sequence[str] | None = None, *,
+    rows: Iterable[tuple[Any, ...]], packed: Iterable[bytes],
+) -> None:  # fmt: skip
+    """Appends many rows, given in both forms of which one is read: values in column order, or packed for a binary COPY, with the
+    fields in the order of `names` where that is another."""
     driver = await _driver(connection)
     if not is_postgres(connection):
         await driver.executemany(f"INSERT INTO {table.name} VALUES ({','.join('?' * len(table.columns))})", rows)
@@ -43,7 +47,7 @@ async def append_rows(connection: AsyncConnection, table: Table, *, rows: Iterab
         for piece in pieces(packed):
             yield piece
 
-    await driver.copy_to_table(table.name, source=stream(), format="binary")
+    await driver.copy_to_table(table.name, columns=names, source=stream(), format="binary")
 
 
 async def select_known(connection: AsyncConnection, wanted: Mapping[int, Sequence[bytes]]) -> list[tuple[int, bytes, int]]:

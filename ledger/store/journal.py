@@ -1,6 +1,7 @@
 """Owns the journal's rows: entries to rows and back, appended once and never changed (J1), and the identities known (J2)."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -15,12 +16,13 @@ from ..core.summing import summed
 from ..core.window import Period, window_at
 from ..wire.journal import decode_fact, encode_fact
 from .bulk import append_rows, chunks, select_after, select_at, select_known
-from .packing import pack_fact, pack_known, pack_row, pack_usage
+from .packing import JOURNAL_ORDER, pack_fact, pack_known, pack_row, pack_usage
 from .tables import journal, known_ids
 
 USAGE, SHARED = "UsageRecorded", "ShareBooked"
 PAGE = 5_000
 _COLUMNS = [str(column.name) for column in journal.columns]
+_in_journal_order = itemgetter(*map(_COLUMNS.index, JOURNAL_ORDER))
 _encode, _decode_tags = msgspec.json.encode, msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -80,14 +82,14 @@ Batches = Sequence[tuple[int, Sequence[Entry]]]  # by org: its id, and entries i
 async def append(connection: AsyncConnection, batches: Batches) -> None:
     """Appends each org's entries and the identities they make known. The primary keys refuse a second writer."""
     await append_rows(
-        connection, journal,
+        connection, journal, JOURNAL_ORDER,
         rows=(row_of(org_id, entry) for org_id, entries in batches for entry in entries),
-        packed=(_packed(org_id, entry) for org_id, entries in batches for entry in entries),
+        packed=(_pack(org_id, entry) for org_id, entries in batches for entry in entries),
     )  # fmt: skip
     await append_rows(
         connection, known_ids,
         rows=_ordered((org_id, *known) for org_id, entries in batches for known in _identities(entries)),
-        packed=_ordered(pack_known(org_id, *known) for org_id, entries in batches for known in _identities(entries)),
+        packed=_ordered(row for org_id, entries in batches for row in pack_known(org_id, _identities(entries))),
     )  # fmt: skip
 
 
@@ -102,11 +104,11 @@ def _ordered(rows: Iterable[Any]) -> Iterator[Any]:
     yield from sorted(rows)
 
 
-def _packed(org_id: int, entry: Entry) -> bytes:
+def _pack(org_id: int, entry: Entry) -> bytes:
     if isinstance(entry, UsageRecorded):
         return pack_usage(org_id, entry)
     if isinstance(entry, UsageCorrected | ShareBooked):
-        return pack_row(_fact_row(org_id, entry))
+        return pack_row(_in_journal_order(_fact_row(org_id, entry)))
     return pack_fact(org_id, entry.seq, type(entry).__name__, entry.recorded_us, encode_fact(entry))
 
 
