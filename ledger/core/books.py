@@ -64,7 +64,7 @@ class Books:
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
       spoken: what thresholds have said of windows that have not ended, by cap id.
       members, aliases, names, caps_at: indexes over the rest.
-      rooms: by scope, what `levels.room` has worked out; any entry but usage may change it, so each empties it.
+      rooms: by scope, what `levels.room` has worked out; any entry but usage and newcomers may change it, so each empties it.
       changed: (kind of row, its key) of everything touched since it was last emptied, in order.
     """
 
@@ -256,6 +256,7 @@ class Books:
         """What changed is saved."""
         self.changed.clear()
         self._newcomers.clear()
+        self._caps_on.clear()  # a room tells most of what is asked of them, in a third of the memory
         for at in [at for at, breach in self.history.items() if breach.closed_us is not None]:
             del self.history[at]
 

@@ -31,7 +31,8 @@ def fold(books: Books, entries: Iterable[e.Entry]) -> Books:
             fold_usage(books, run, by_scope(books, summed(run)))
             run = []
         APPLY[type(entry)](books, entry)
-        books.rooms.clear()
+        if type(entry) not in NEWCOMERS:
+            books.rooms.clear()
         books.seq, books.recorded_us = entry.seq, entry.recorded_us
     if run:
         fold_usage(books, run, by_scope(books, summed(run)))
@@ -294,3 +295,5 @@ APPLY: dict[type, Callable[[Books, Any], None]] = {
     e.CostShared: _cost_shared,
     e.ShareBooked: _share_booked,
 }
+
+NEWCOMERS = (e.KeyRegistered, e.WorkspaceOpened)  # they come under what was known of them before: no room changes

@@ -137,9 +137,8 @@ def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
             else:
                 removed[table].append((org_id, *key) if isinstance(key, tuple) else (org_id, key))
         books.forget_changes()
-    for table, rows in written.items():
-        width = len(table.primary_key.columns)
-        rows.sort(key=lambda row: row[:width])
+    for rows in written.values():
+        rows.sort()  # each begins with its primary key, and no two have the same
     heads = [
         (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.org_seq, books.zone, str(books.enforce),
          books.brake, due_us(books, now_us))
