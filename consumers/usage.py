@@ -39,12 +39,13 @@ class NothingReadable(Exception):
 
 
 class Batch:
-    """Records in hand. `offsets`: where each partition goes on once they are booked."""
+    """Records in hand. `firsts`: each partition's oldest; `offsets`: where it goes on once they are booked."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
+        topic, firsts = records[0].topic, {record.partition: record for record in reversed(records)}
         ends = {record.partition: record.offset + 1 for record in records}
-        self.offsets = {TopicPartition(records[0].topic, partition): end for partition, end in ends.items()}
+        self.firsts = {TopicPartition(topic, partition): first for partition, first in firsts.items()}
+        self.offsets = {TopicPartition(topic, partition): end for partition, end in ends.items()}
         self.booked = False
 
 
@@ -70,7 +71,6 @@ class UsageConsumer(ConsumerRebalanceListener):
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: dict[TopicPartition, int] = {}  # booked, and not acknowledged yet
-        self._booked: dict[TopicPartition, int] = {}
         self._failing: set[bytes] = set()
         self._failed = 0
 
@@ -147,7 +147,6 @@ class UsageConsumer(ConsumerRebalanceListener):
         batch.booked = True
         while self._order and self._order[0].booked:
             self._done |= self._order.popleft().offsets
-        self._booked |= self._done
         if not self._order:
             self._empty.set()
 
@@ -192,7 +191,7 @@ class UsageConsumer(ConsumerRebalanceListener):
         while True:
             await asyncio.sleep(COMMIT_EVERY_S)
             await self.commit()
-            self._measure_lag()
+            await self._measure_lag()
 
     async def commit(self) -> None:
         """Acknowledges what is booked and still ours."""
@@ -210,17 +209,24 @@ class UsageConsumer(ConsumerRebalanceListener):
             self._done = ours | self._done
             log.warning("offsets_not_committed", why=str(error)[:200])
 
-    def _measure_lag(self) -> None:
+    async def _measure_lag(self) -> None:
+        """Behind the end, from the oldest record in hand; with none in hand, from where the next one would be read: behind the marks
+        that end transactions, which are no records."""
         consumer = self.consumer
         if consumer is None:
             return
-        oldest = {partition: batch.records[0].timestamp for batch in reversed(self._order) for partition in batch.offsets}
-        for partition in consumer.assignment():
-            end, at = consumer.highwater(partition), self._booked.get(partition)
-            if end is None or at is None:
+        oldest = {partition: record for batch in reversed(self._order) for partition, record in batch.firsts.items()}
+        for partition in tuple(consumer.assignment()):
+            end = consumer.highwater(partition)
+            if end is None:  # nothing has been fetched yet
                 continue
+            first = oldest.get(partition)
+            try:
+                at = await consumer.position(partition) if first is None else first.offset
+            except IllegalStateError:  # it has just gone to another consumer
+                continue
+            age_s = time.time() - first.timestamp / 1000 if first is not None else 0.0
             labels = (partition.topic.removeprefix(self.kafka.prefix), str(partition.partition))
-            age_s = time.time() - oldest[partition] / 1000 if partition in oldest else 0.0
             self.service.metrics.lag_records.labels(*labels).set(max(0, end - at))
             self.service.metrics.lag_seconds.labels(*labels).set(max(0.0, age_s))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -103,6 +104,10 @@ async def test_what_a_transaction_takes_back_is_not_booked_and_what_nobody_can_r
     await asyncio.sleep(5)
     process.check()
     assert await stage.count() == 1
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as client:
+        metrics = (await client.get("/metrics/")).text
+    lags = re.findall(r'^ledger_lag_records\{partition="(\d)",topic="usage"\} (.+)$', metrics, re.M)
+    assert dict(lags).keys() >= {"0", "1", "2"} and {lag for _, lag in lags} == {"0.0"}  # though hardly anything was booked
 
 
 class Taken(Exception):
