@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, column, exists, func, or_, select, tuple_, update, values
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.connections import COMMANDED, Connection, Direction
@@ -40,18 +40,27 @@ async def accept(connection: AsyncConnection, said: Sequence[tuple[int, KeyComma
         for place in product((org_id,), command.credentials, ways.get(org_id, (ANYWHERE,))):
             if place not in wanted or wanted[place].revision < command.revision:
                 wanted[place] = command
-    newest: dict[tuple[int, str, str], int] = {}
-    for part in chunks(wanted, 1_000):
-        asked = values(*(column(place.name, place.type) for place in _SUBJECT), name="asked").data(part).cte()
-        same = and_(*(place == asked.c[place.name] for place in _SUBJECT))
-        rows = await connection.execute(select(*_SUBJECT, func.max(c.revision)).join(asked, same).group_by(*_SUBJECT))
-        newest.update((tuple(row[:3]), row[3]) for row in rows)
+    newest = await _newest(connection, wanted)
     news = {place: command for place, command in wanted.items() if newest.get(place, -1) < command.revision}
     if older := [dict(zip(_ASKED, place, strict=True)) for place in news.keys() & newest.keys()]:
         here = and_(*(place == bindparam(name) for place, name in zip(_SUBJECT, _ASKED, strict=True)))
         still = or_(*(c.delivery == state for state in OPEN))
         await connection.execute(update(commands).where(here, still).values(delivery=SUPERSEDED), older)
     await upsert_rows(connection, commands, [_new_row(place, command, now_us) for place, command in news.items()])
+
+
+async def _newest(connection: AsyncConnection, places: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
+    """The newest revisions of what is commanded at these places, and at the credentials' other ones. An org at a time: a list of names
+    costs a sixth of a table of places, which SQLAlchemy would compile anew, value by value."""
+    credentials: dict[int, set[str]] = {}
+    for org_id, credential, _ in places:
+        credentials.setdefault(org_id, set()).add(credential)
+    newest: dict[tuple[int, str, str], int] = {}
+    for org_id, mine in credentials.items():
+        for part in chunks(mine, 1_000):
+            query = select(*_SUBJECT, func.max(c.revision)).where(c.org_id == org_id, c.credential.in_(part)).group_by(*_SUBJECT)
+            newest.update(((row[0], row[1], row[2]), row[3]) for row in await connection.execute(query))
+    return newest
 
 
 async def _ways(connection: AsyncConnection, orgs: Iterable[int]) -> dict[int, list[str]]:
