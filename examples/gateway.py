@@ -171,17 +171,17 @@ def build_app(gateway: Gateway) -> FastAPI:
     def state_of(key: GatewayKey) -> JSONResponse:
         return JSONResponse({"state": key.state, "mark": str(key.mark), "revision": key.revision})
 
-    @app.get("/v1/keys/{name:path}")
-    async def read(name: str, authorization: Annotated[str, Header()] = "") -> JSONResponse:
-        key = shown(name, authorization)
-        return key if isinstance(key, JSONResponse) else state_of(key)
+    @app.get("/v1/keys")
+    async def read(key: str, authorization: Annotated[str, Header()] = "") -> JSONResponse:
+        found = shown(key, authorization)
+        return found if isinstance(found, JSONResponse) else state_of(found)
 
-    @app.put("/v1/keys/{name:path}/state")
-    async def put(name: str, request: Request, authorization: Annotated[str, Header()] = "") -> JSONResponse:
-        key, body = shown(name, authorization), await request.json()
-        if isinstance(key, JSONResponse):
-            return key
-        gateway.turn(key, str(body["state"]), int(body["revision"]))
-        return state_of(key)
+    @app.put("/v1/keys")
+    async def put(key: str, request: Request, authorization: Annotated[str, Header()] = "") -> JSONResponse:
+        found, body = shown(key, authorization), await request.json()
+        if isinstance(found, JSONResponse):
+            return found
+        gateway.turn(found, str(body["state"]), int(body["revision"]))
+        return state_of(found)
 
     return app

@@ -1,14 +1,15 @@
 """Owns the plain HTTP key protocol, which any self-made gateway can speak:
 
-    GET {base}/v1/keys/{credential}?org=ORG          200 {"state", "mark"}, or 404: not known here
-    PUT {base}/v1/keys/{credential}/state?org=ORG    {"state": "paused", "revision": 7}  →  200 {"state", "mark"} as it is now
+    GET {base}/v1/keys?key=CREDENTIAL&org=ORG    200 {"state", "mark"}, or 404: not known here
+    PUT {base}/v1/keys?key=CREDENTIAL&org=ORG    {"state": "paused", "revision": 7}  →  200 {"state", "mark"} as it is now
 
 `state` is active, paused or revoked; `mark` is any text that changes whenever anybody changes the key. A revision lower than
-one seen before is answered with the present state and changes nothing (K3). Ids are percent-encoded.
+one seen before is answered with the present state and changes nothing (K3). Ids are percent-encoded; in a path not every id
+would arrive as it is: clients and proxies resolve dots and slashes there.
 """
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ..core.backstop import Backstop
 from .calling import Answer, Caller
@@ -47,9 +48,8 @@ class HttpGateway:
         raise NotImplementedError
 
     async def _put(self, org: str, credential: str, state: str, revision: int) -> GatewayKey:
-        answer = await self._ask("PUT", org, credential, "/state", {"state": state, "revision": revision})
+        answer = await self._ask("PUT", org, credential, {"state": state, "revision": revision})
         return answer.done().read(GatewayKey)
 
-    async def _ask(self, method: str, org: str, credential: str, tail: str = "", body: Any = None) -> Answer:
-        path = f"/v1/keys/{quote(credential, safe='')}{tail}?org={quote(org, safe='')}"
-        return await self._caller.ask(method, path, body=body)
+    async def _ask(self, method: str, org: str, credential: str, body: Any = None) -> Answer:
+        return await self._caller.ask(method, f"/v1/keys?{urlencode({'key': credential, 'org': org}, quote_via=quote)}", body=body)

@@ -1,9 +1,12 @@
 """How gateways are reached: as the environment says, proxies included."""
 
+from base64 import b64encode
+
 import pytest
 
 from ledger.core.connections import Connection, Gateway
-from ledger.gateways.gateway import GatewayKey
+from ledger.gateways.calling import Caller
+from ledger.gateways.gateway import GatewayKey, GatewayRefused
 from ledger.gateways.outward import open_gateway
 from tests.servers.gateway import TOKEN, HttpProtocol, Key
 from tests.servers.vendor import serving
@@ -34,3 +37,25 @@ async def test_an_address_that_needs_no_proxy_is_reached_straight(monkeypatch: p
             assert proxy.log == []
         finally:
             await gateway.aclose()
+
+
+async def test_a_name_and_a_password_in_a_channels_address_are_given_to_it() -> None:
+    async with serving(HttpProtocol({"k": Key()})) as vendor:
+        caller = Caller(Connection(connection_id="channel", gateway=Gateway.WEBHOOK, address=vendor.address.replace("//", "//me:it@")), {})
+        try:
+            with pytest.raises(GatewayRefused, match="401"):
+                await caller.ask("POST", "", {})
+            assert vendor.log[0].headers["authorization"] == f"Basic {b64encode(b'me:it').decode()}"
+        finally:
+            await caller.aclose()
+
+
+async def test_a_name_that_no_header_can_carry_is_refused_for_good() -> None:
+    async with serving(HttpProtocol({"k": Key()})) as vendor:
+        caller = Caller(Connection(connection_id="way", gateway=Gateway.WEBHOOK, address=vendor.address), {})
+        try:
+            with pytest.raises(GatewayRefused, match="header"):
+                await caller.ask("POST", "", raw=b"", more={"webhook-id": "acme\r\nX: y/1"})
+            assert vendor.log == []
+        finally:
+            await caller.aclose()

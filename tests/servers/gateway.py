@@ -26,14 +26,15 @@ class HttpProtocol:
     def answer(self, request: Request) -> tuple[int, Any]:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return 401, {"error": "who are you?"}
-        if request.path[:2] != ("v1", "keys") or request.query.get("org") != "acme":
+        if request.path != ("v1", "keys") or request.query.get("org") != "acme":
             return 404, {"error": "there is no such place"}
-        key = self.keys.get(request.path[2])
+        name = request.query.get("key", "")
+        key = self.keys.get(name)
         if key is None:
             return 404, {"error": "this key is not known here"}
         if request.method == "PUT" and request.body["revision"] >= key.revision:
             key.revision = request.body["revision"]
-            self.turn(request.path[2], request.body["state"])
+            self.turn(name, request.body["state"])
         return 200, {"state": key.state, "mark": str(key.mark)}
 
     def turn(self, name: str, state: str) -> None:
