@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from .. import __version__
 from ..service import Service
+from ..store.glance import Glances
 from ..store.schema import why_unready
 from . import charging, commands, connections, orgs, policies, problems, rates, reading, reconciling, report, usage, webhooks
 from .auth import Gate
@@ -25,11 +26,12 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     )  # fmt: skip
     app.state.service = service
     app.state.gate = Gate(service)
+    app.state.glances = Glances()
     app.state.known = Known(environ or {})
     app.state.reports = Slots(report.MOST_AT_ONCE, report.MOST_WAITING)
     problems.install(app)
-    for router in (
-        usage.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router, reading.router,
+    for router in (  # tried one after the other: what is asked often comes first
+        usage.router, reading.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router,
         report.router, charging.router, reconciling.router,
     ):  # fmt: skip
         for route in router.routes:

@@ -156,8 +156,9 @@ def version_of(
     return int(tag)
 
 
-def _known_query(request: Request) -> None:
-    """A misspelt parameter would be passed over, and another question answered than was asked."""
+async def _known_query(request: Request) -> None:
+    """A misspelt parameter would be passed over, and another question answered than was asked. Waits for nothing, but what is not
+    `async` would be run in a thread of its own."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:

@@ -33,18 +33,27 @@ async def standing(
 
     `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
     """
-    books = await _caps_about(connection, head, scopes)
-    windows = windows_at(at_us, head.zone)
-    wanted = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
-    caps = {scope: _caps_above(books, scope) for scope in scopes}
-    for cap in {cap.cap_id: cap for above in caps.values() for cap in above}.values():
-        wanted |= {SumKey(part, cap.rule.period, windows[cap.rule.period].start) for part in books.parts(cap.scope)}
-    await projections.load_sums(connection, [(head.org_id, books, wanted)])
+    books = await caps_about(connection, head, scopes)
+    await projections.load_sums(connection, [(head.org_id, books, wanted(books, scopes, periods, at_us))])
     if Period.HOUR in periods:
-        await count_hour(connection, head, books, scopes, windows[Period.HOUR])
-    instant = at_us if now_us is None else now_us
-    above = {scope: above_json(books, caps[scope], windows, instant) for scope in scopes}
-    return [reports.balance_json(books, scope, windows[period]) | {"above": above[scope]} for scope in scopes for period in periods]
+        await count_hour(connection, head, books, scopes, windows_at(at_us, head.zone)[Period.HOUR])
+    return shown(books, scopes, periods, at_us, at_us if now_us is None else now_us)
+
+
+def wanted(books: Books, scopes: Iterable[str], periods: Iterable[Period], at_us: int) -> set[SumKey]:
+    """The sums that `shown` reads: those of the scopes, and of every cap above them."""
+    windows = windows_at(at_us, books.zone)
+    sums = {SumKey(part, period, windows[period].start) for scope in scopes for period in periods for part in books.parts(scope)}
+    for cap in {cap.cap_id: cap for scope in scopes for cap in _caps_above(books, scope)}.values():
+        sums |= {SumKey(part, cap.rule.period, windows[cap.rule.period].start) for part in books.parts(cap.scope)}
+    return sums
+
+
+def shown(books: Books, scopes: Iterable[str], periods: Sequence[Period], at_us: int, now_us: int) -> list[Json]:
+    """The balances of scopes in the windows that contain an instant, from books that know them."""
+    windows = windows_at(at_us, books.zone)
+    above = {scope: above_json(books, _caps_above(books, scope), windows, now_us) for scope in scopes}
+    return [reports.balance_json(books, scope, windows[period]) | {"above": above[scope]} for scope in above for period in periods]
 
 
 async def count_hour(connection: AsyncConnection, head: Head, books: Books, scopes: Iterable[str], hour: Window) -> None:
@@ -64,28 +73,39 @@ async def count_hour(connection: AsyncConnection, head: Head, books: Books, scop
 
 _K, _C, _G = t.keys.c, t.caps.c, t.guardrails.c
 _ORG = bindparam("org")
-_KEYS = select(t.keys).where(_K.org_id == _ORG, or_(*(column.in_(bindparam("ids", expanding=True)) for column in (_K.key_id, _K.alias_of))))
-_CAPS = select(t.caps).where(_C.org_id == _ORG, _C.scope.in_(bindparam("scopes", expanding=True)))
-_RAILS = select(t.guardrails).where(_G.org_id == _ORG).order_by(_G.guardrail_id)
+KEYS = select(t.keys).where(_K.org_id == _ORG, or_(*(column.in_(bindparam("ids", expanding=True)) for column in (_K.key_id, _K.alias_of))))
+CAPS = select(t.caps).where(_C.org_id == _ORG, _C.scope.in_(bindparam("scopes", expanding=True)))
+RAILS = select(t.guardrails).where(_G.org_id == _ORG).order_by(_G.guardrail_id)
 
 
-async def _caps_about(connection: AsyncConnection, head: Head, scopes: Sequence[str]) -> Books:
+async def caps_about(connection: AsyncConnection, head: Head, scopes: Sequence[str]) -> Books:
     """Books that know the caps on some scopes, on their keys' workspaces and on the org, and nothing else: by few statements,
     made once, since balances are asked for often."""
-    books = Books(head.org, complete=False)
-    books.seq, books.recorded_us, books.zone, books.enforce = head.seq, head.recorded_us, head.zone, Enforce(head.enforce)
+    books = books_of(head)
     for ids in chunks(scope[4:] for scope in scopes if scope.startswith("key:")):
-        for row in await connection.execute(_KEYS, {"org": head.org_id, "ids": ids}):
+        for row in await connection.execute(KEYS, {"org": head.org_id, "ids": ids}):
             projections.read_key(books, row)
-    homes = {key.workspace for key in books.keys.values()} | {scope[10:] for scope in scopes if scope.startswith("workspace:")}
-    books.workspaces |= {home: Workspace(workspace_id=home) for home in homes}
-    capped = {ORG, *scopes, *(f"key:{key}" for key in books.keys), *(f"workspace:{home}" for home in homes)}
-    for some in chunks(capped):  # also keys that nobody has met: a cap may stand before the first call
-        for row in await connection.execute(_CAPS, {"org": head.org_id, "scopes": some}):
+    for some in chunks(capped(books, scopes)):
+        for row in await connection.execute(CAPS, {"org": head.org_id, "scopes": some}):
             projections.read_cap(books, row)
-    for row in await connection.execute(_RAILS, {"org": head.org_id}):
+    for row in await connection.execute(RAILS, {"org": head.org_id}):
         projections.read_guardrail(books, row)
     return books
+
+
+def books_of(head: Head) -> Books:
+    """Books that know of an org what its head says."""
+    books = Books(head.org, complete=False)
+    books.seq, books.recorded_us, books.zone, books.enforce = head.seq, head.recorded_us, head.zone, Enforce(head.enforce)
+    return books
+
+
+def capped(books: Books, scopes: Iterable[str]) -> set[str]:
+    """The scopes whose caps matter to some, once books know their keys; the workspaces among them are then known too. Also keys
+    that nobody has met: a cap may stand before the first call."""
+    homes = {key.workspace for key in books.keys.values()} | {scope[10:] for scope in scopes if scope.startswith("workspace:")}
+    books.workspaces |= {home: Workspace(workspace_id=home) for home in homes}
+    return {ORG, *scopes, *(f"key:{key}" for key in books.keys), *(f"workspace:{home}" for home in homes)}
 
 
 def _scopes_above(books: Books, scope: str) -> Iterable[str]:
@@ -148,7 +168,7 @@ async def stood(
 
     Without caps: what limits stood then is not what stands now.
     """
-    books = await _caps_about(connection, head, scopes)
+    books = await caps_about(connection, head, scopes)
     seq = head.seq if recorded_us is None else await seq_before(connection, head, recorded_us + 1)
     shown: list[Json] = []
     for scope in scopes:

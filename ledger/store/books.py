@@ -202,14 +202,14 @@ async def load_sums(connection: AsyncConnection, wanted: Iterable[tuple[int, Boo
                 by_window[key.period, key.start].append((org_id, key.scope))
     parts = [(period, start, part) for (period, start), scopes in by_window.items() for part in chunks(scopes)]
     for some in chunks(parts, MOST_JOINED):
-        query = _sums_of(tuple((period, len({org_id for org_id, _ in part}) == 1) for period, _, part in some))
-        values = {name: value for n, window in enumerate(some) for name, value in _values_of(n, *window).items()}
+        query = sums_of(tuple((period, len({org_id for org_id, _ in part}) == 1) for period, _, part in some))
+        values = {name: value for n, window in enumerate(some) for name, value in values_of(n, *window).items()}
         for period, start, org_id, scope, *sums in map(tuple, await connection.execute(query, values)):
             shelf[org_id].put_sum(SumKey(scope, Period(period), start), Sum(*map(int, sums)))
 
 
 @lru_cache(maxsize=512)
-def _sums_of(windows: tuple[tuple[Period, bool], ...]) -> Any:
+def sums_of(windows: tuple[tuple[Period, bool], ...]) -> Any:
     """The statement that asks for so many windows, each of one org or of several: made once."""
     return union_all(*(_window_sums(n, *window) for n, window in enumerate(windows)))
 
@@ -229,7 +229,7 @@ def _window_sums(n: int, period: Period, one_org: bool) -> Any:
     return query if period is Period.LIFETIME else query.where(column >= start, column < bindparam(f"end{n}", type_=t.Big))
 
 
-def _values_of(n: int, period: Period, start: int, pairs: Sequence[tuple[int, str]]) -> dict[str, Any]:
+def values_of(n: int, period: Period, start: int, pairs: Sequence[tuple[int, str]]) -> dict[str, Any]:
     """The nth window's values of such a statement; `pairs`: (org_id, scope)."""
     orgs = {org_id for org_id, _ in pairs}
     values: dict[str, Any] = {f"start{n}": start, f"scopes{n}": pairs if len(orgs) > 1 else [scope for _, scope in pairs]}

@@ -48,6 +48,15 @@ class Database(NamedTuple):
             finally:
                 await transaction.rollback()
 
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one statement that reads: it sees one moment by itself, and nothing is begun and ended around it where
+        each of these would be a message of its own."""
+        async with self.reader.connect() as connection:
+            if is_postgres(connection):
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
     def missing(self) -> str | None:
         """The SQLite file that is not there: to look into it would make it."""
         path = self.reader.url.database

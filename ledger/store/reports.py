@@ -41,6 +41,7 @@ class Head(NamedTuple):
 _O = t.orgs.c
 _HEADS = select(_O.org, _O.org_id, _O.seq, _O.recorded_us, _O.org_seq, _O.zone, _O.enforce, _O.brake).where(_O.seq > 0)
 _HEAD = _HEADS.where(_O.org == bindparam("name"))
+HEAD = _HEAD.where(_O.org_id == bindparam("org"))
 
 
 async def head(connection: AsyncConnection, org: str) -> Head | None:

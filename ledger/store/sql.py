@@ -28,6 +28,23 @@ def _(element: Any, compiler: Any, **options: Any) -> str:
     return f"(SELECT value FROM json_each({compiler.process(column, **options)}) WHERE key = {compiler.process(name, **options)})"
 
 
+class json_row(FunctionElement[str]):
+    """`json_row(column, …)`: values as a JSON array, as text: so that rows of several tables can come in one answer."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(json_row, "postgresql")
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    return f"CAST(json_build_array({compiler.process(element.clauses, **options)}) AS text)"
+
+
+@compiles(json_row, "sqlite")
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_array({compiler.process(element.clauses, **options)})"
+
+
 class _FirstDay(FunctionElement[int]):
     type = BigInteger()
     inherit_cache = True

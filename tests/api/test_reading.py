@@ -1,5 +1,6 @@
 """What is only read: balances, breaches, commands, entries, explanations; and a gateway's confirmation."""
 
+from ledger.api.amounts import Balances
 from ledger.relay import relay_once
 from ledger.wire.table import FIELDS
 from tests.api.asking import Api, event, moment, problem
@@ -33,6 +34,8 @@ async def test_a_balance_is_as_the_contract_writes_it(api: Api) -> None:
     ]  # fmt: skip
     org = await api.get("/v1/orgs/acme")
     assert (answer["seq"], answer["recorded_at"]) == (org["seq"], org["recorded_at"])
+    again = await api.get("/v1/orgs/acme/balances", scope="key:crawler")
+    assert answer == again == Balances.model_validate(answer).model_dump(mode="json")  # no more and no less than is described
 
 
 async def test_balances_of_every_scope_add_up(api: Api) -> None:
