@@ -290,6 +290,7 @@ async def test_a_long_spend_log_is_read_to_its_end_with_the_call_that_began_the_
     row = {"api_key": HASH, "spend": 1.35e-05, "startTime": "2026-07-05T03:09:51.321+00:00", "endTime": "2026-07-05T03:09:54.687+00:00"}
     api.paged, api.logs = True, [row | {"request_id": f"r-{n}"} for n in range(count)]
     api.logs += [row | {"request_id": "late", "startTime": "2026-07-04T23:59:59.9+00:00", "endTime": "2026-07-05T00:00:01+00:00"}]
+    api.logs += [row | {"request_id": "away", "api_key": "f" * 64, "spend": 0.0, "status": "failure"}]
     api.logs += [row | {"request_id": "before", "startTime": "2026-07-04T23:58:00+00:00", "endTime": "2026-07-04T23:59:00+00:00"}]
     async with serving(api) as vendor:
         here = account(vendor.address, gateway=Gateway.LITELLM, connection_id="proxy")

@@ -111,14 +111,14 @@ class _Page(msgspec.Struct):
 
 
 async def litellm_spent(caller: Caller, first_day: int, last_day: int) -> Spent:
-    """Spend by key and UTC day."""
+    """Spend by key and UTC day. What cost nothing is left out: keys that were turned away are in the log, and not in our books."""
     spent: Spent = {}
     begin, end = (datetime.fromtimestamp(day * DAY_S, UTC) for day in (first_day, last_day + 1))
     async for log in _logs(caller, begin - LONGEST, end):
-        day = _day(log)
-        if day is not None and first_day <= day <= last_day:
+        day, cost = _day(log), nanos(log.spend)
+        if day is not None and first_day <= day <= last_day and cost:
             place = (log.api_key or "unknown", day)
-            spent[place] = spent.get(place, 0) + (nanos(log.spend) or 0)
+            spent[place] = spent.get(place, 0) + cost
     return spent
 
 
