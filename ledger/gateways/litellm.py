@@ -44,6 +44,7 @@ class _Price(msgspec.Struct, gc=False):
     key: Any = None
     max_tokens: Any = None
     max_input_tokens: Any = None
+    input_cost_per_token: Any = None
 
 
 class _Known(msgspec.Struct, gc=False):
@@ -186,14 +187,15 @@ def _counted(payload: _Payload) -> bool:
 
 def _has_price(payload: _Payload) -> bool:
     """Whether a cost of 0 is a price. A model that a deployment names and LiteLLM's list does not has an entry too, of zeros; but
-    one that its owner has priced stands under the deployment's own id, and the list knows how long its models' inputs are."""
+    one that its owner has priced stands under the deployment's own id, or has 0.0 where LiteLLM itself puts 0 for none; and the list
+    knows how long its models' inputs are."""
     if _number(payload.cost_breakdown) is None:
         return False
     known = _part(_decode_known, payload.model_map_information)
     price = known.model_map_value if known is not None else None
     if known is None or price is None:
         return known is None  # a version that does not tell
-    own = price.key is not None and price.key == payload.model_id
+    own = type(price.input_cost_per_token) is float or (price.key is not None and price.key == payload.model_id)
     return own or price.max_tokens is not None or price.max_input_tokens is not None
 
 

@@ -82,7 +82,7 @@ def test_a_model_whose_price_litellm_does_not_know_is_unpriced_not_free() -> Non
     ("entry", "cost"),
     [
         (entry_of("openai/mystery-9"), None), (entry_of("openai/mystery-9", mode="chat"), None), (None, None),
-        (entry_of("d56b5e0a", input_cost_per_token=0.0, output_cost_per_token=0.0), 0),
+        (entry_of("d56b5e0a"), 0), (entry_of("openai/free-1", input_cost_per_token=0.0, output_cost_per_token=0.0), 0),
         (entry_of("gemini/gemini-exp-1206", mode="chat", max_tokens=8192, max_input_tokens=2097152), 0),
         (entry_of("ollama/nomic-embed-text", mode="embedding", max_input_tokens=8192), 0),
     ],
