@@ -12,7 +12,7 @@ from .core.matching import Line, Matched, VendorKey, Verdict, compare, match
 from .core.money import Nanos, usd_text
 from .gateways.calling import Caller
 from .gateways.gateway import GatewayRefused, GatewayUnavailable
-from .gateways.litellm import litellm_spent
+from .gateways.litellm_proxy import litellm_spent
 from .gateways.openrouter import openrouter_keys, openrouter_spent
 from .service import Service
 from .store import accounts, reports

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -245,13 +246,23 @@ async def test_an_account_without_analytics_is_compared_by_its_keys_counters_of_
 
 
 class SpendLogs:
-    """LiteLLM's log of every call."""
+    """LiteLLM's log of every call; `paged` is a version that gives pages, and cuts what is not asked for by page."""
 
     logs: list[dict[str, Any]]
+    paged: bool = False
 
     def answer(self, request: Request) -> tuple[int, Any]:
-        assert request.path == ("spend", "logs") and request.query["summarize"] == "false"
+        if request.path == ("spend", "logs", "v2"):
+            return self.page(request.query) if self.paged else (404, {"detail": "Not Found"})
+        assert request.path == ("spend", "logs") and request.query["summarize"] == "false" and not self.paged
         return 200, self.logs
+
+    def page(self, asked: Mapping[str, str]) -> tuple[int, Any]:
+        number, size = int(asked["page"]), int(asked["page_size"])
+        begin, end = (asked[name].replace(" ", "T") for name in ("start_date", "end_date"))
+        rows = sorted((row for row in self.logs if begin <= row["startTime"][:19] <= end), key=lambda row: row["startTime"])
+        assert size <= 1_000 and asked["sort_order"] == "asc"
+        return 200, {"data": rows[(number - 1) * size : number * size], "total": min(len(rows), 10_000), "page": number}
 
 
 async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_counts_nothing(database: Database) -> None:
@@ -271,6 +282,21 @@ async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_count
                     await observed.keep(connection, (await head_of(database)).org_id, name, calls)  # type: ignore[arg-type]
             (line,) = await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
             assert (line.key, line.verdict, line.requests) == ("k", Verdict.MATCHED, 1)
+
+
+@pytest.mark.parametrize("count", [1, 1_000, 12_001])
+async def test_a_long_spend_log_is_read_to_its_end_with_the_call_that_began_the_day_before(database: Database, count: int) -> None:
+    api, service = SpendLogs(), Service(database, Metrics())
+    row = {"api_key": HASH, "spend": 1.35e-05, "startTime": "2026-07-05T03:09:51.321+00:00", "endTime": "2026-07-05T03:09:54.687+00:00"}
+    api.paged, api.logs = True, [row | {"request_id": f"r-{n}"} for n in range(count)]
+    api.logs += [row | {"request_id": "late", "startTime": "2026-07-04T23:59:59.9+00:00", "endTime": "2026-07-05T00:00:01+00:00"}]
+    api.logs += [row | {"request_id": "away", "api_key": "f" * 64, "spend": 0.0, "status": "failure"}]
+    api.logs += [row | {"request_id": "before", "startTime": "2026-07-04T23:58:00+00:00", "endTime": "2026-07-04T23:59:00+00:00"}]
+    async with serving(api) as vendor:
+        here = account(vendor.address, gateway=Gateway.LITELLM, connection_id="proxy")
+        await service.record([SetConnection(org="acme", by="will", connection=here)])
+        (line,) = await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
+    assert (line.theirs, line.verdict) == ((count + 1) * 13_500, Verdict.UNATTRIBUTED)
 
 
 async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:

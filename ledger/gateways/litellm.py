@@ -1,46 +1,33 @@
-"""Owns LiteLLM, both directions: its callback read as usage; a proxy's keys blocked, unblocked and deleted; its account read.
+"""Owns LiteLLM's callback, read as usage; `litellm_proxy.py` has the other direction.
 
 The callback is `StandardLoggingPayload` as an array, lines, or one object. Messages, response and parameters ride along; they
 are skipped while decoding (S7). Fields that a later version adds are ignored; a secondary one of another type is read where it
 is plain and else left out, since its call has cost money all the same. What LiteLLM calls cost 0 where it knows no price is
-unpriced here (M4).
-
-Keys are commanded by their hash. There is no change mark that only people move: `updated_at` moves with every call's spend. So
-a key that was blocked before we came is not ours to unblock, and one that we blocked is; a person who blocks it again after that
-is not told apart (K2).
+unpriced here (M4). What the proxy turned away itself, a blocked key's call above all, never was a call: it is left out, since
+it would be taken for a leak of the key that was stopped (K6), and would register every key that anybody tries at the proxy.
 """
 
-import re
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ..core.backstop import Backstop
 from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.connections import Connection
-from ..core.money import Nanos, usd_text
-from ..core.window import Period
+from ..core.money import Nanos
 from ..wire.fields import MOST_COUNT, MOST_ID, Refused, amount_of, count_of, instant_of, moment_of, name_of, plain_of, word_of
 from ..wire.otlp import KEYLESS
 from ..wire.usage import MAX_EVENTS, EnvelopeError, identity
-from .account import DAY_S, Spent, nanos, own_limit
-from .calling import JSON, Answer, Caller
-from .gateway import GatewayKey, GatewayRefused, GatewayUnavailable
 
-BLOCKED = "blocked"
 MOST_TAGS = 32
 _ABSENT = msgspec.Raw()
-_DURATIONS = {None: Period.LIFETIME, "1h": Period.HOUR, "1d": Period.DAY, "7d": Period.WEEK, "30d": Period.MONTH}
-_HASH = re.compile(r"[0-9a-f]{64}")
 Part = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)] | None
 
 
 class _Details(msgspec.Struct, gc=False):
     cached_tokens: Part = None
+    cache_write_tokens: Part = None
     reasoning_tokens: Part = None
     audio_tokens: Part = None
 
@@ -50,6 +37,22 @@ class _Tokens(msgspec.Struct, gc=False):
     completion_tokens_details: _Details | None = None
     cache_read_input_tokens: Part = None
     cache_creation_input_tokens: Part = None
+    output_image_count: Part = None
+
+
+class _Price(msgspec.Struct, gc=False):
+    key: Any = None
+    max_tokens: Any = None
+    max_input_tokens: Any = None
+    input_cost_per_token: Any = None
+
+
+class _Known(msgspec.Struct, gc=False):
+    model_map_value: _Price | None = None
+
+
+class _Error(msgspec.Struct, gc=False):
+    llm_provider: Any = None
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -71,11 +74,14 @@ class _Named(msgspec.Struct, gc=False, kw_only=True):
 
 class _Payload(_Named, gc=False, kw_only=True):
     trace_id: Any = None
+    session_id: Any = None
     call_type: Any = None
     status: Any = None
     response_cost: msgspec.Raw = _ABSENT
     response_cost_failure_debug_info: msgspec.Raw = _ABSENT
     cost_breakdown: msgspec.Raw = _ABSENT
+    model_map_information: msgspec.Raw = _ABSENT
+    error_information: msgspec.Raw = _ABSENT
     prompt_tokens: msgspec.Raw = _ABSENT
     completion_tokens: msgspec.Raw = _ABSENT
     startTime: msgspec.Raw = _ABSENT
@@ -92,6 +98,8 @@ class _Payload(_Named, gc=False, kw_only=True):
 _decode = msgspec.json.Decoder(_Payload).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
 _decode_tokens = msgspec.json.Decoder(_Tokens).decode
+_decode_known = msgspec.json.Decoder(_Known).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -121,15 +129,16 @@ def _objects(body: bytes) -> list[bytes]:
 
 def parse_litellm(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
     """The calls in one delivery, in order. Raises EnvelopeError."""
-    return [parse_payload(item, org, connection) for item in split_litellm(body)]
+    parsed = (parse_payload(item, org, connection) for item in split_litellm(body))
+    return [call for call in parsed if call is not None]
 
 
-def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage | Rejected:
-    """One call. A payload that can't be read is Rejected."""
+def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage | Rejected | None:
+    """One call; None for one that was turned away. A payload that can't be read is Rejected."""
     source = f"connection/{connection.connection_id}"
     try:
         payload = _decode(item)
-        return _command(payload, org, source, _identity(payload), connection)
+        return None if _turned_away(payload) else _command(payload, org, source, _identity(payload), connection)
     except Refused as error:
         return Rejected(detail=str(error), field=error.field, source=source, event_id=_own_id(item))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -167,23 +176,48 @@ def _cost(payload: _Payload) -> tuple[Nanos | None, str | None]:
         return Nanos(0), "0"
     if _number(payload.response_cost_failure_debug_info) is not None and not cost:
         return None, None
-    counted = {_number(payload.prompt_tokens), _number(payload.completion_tokens)} - {None, "0"}
-    if cost == 0 and counted and _number(payload.cost_breakdown) is None and payload.status == "success":
+    if cost == 0 and payload.status == "success" and _counted(payload) and not _has_price(payload):
         return None, None
     return cost, text
 
 
-def _tokens(payload: _Payload) -> _Tokens:
-    """The classes inside the totals, as far as the provider told them; its shape is the provider's, so oddities are ignored."""
-    raw = payload.metadata.usage_object if payload.metadata is not None else _ABSENT
+def _counted(payload: _Payload) -> bool:
+    return bool({_number(payload.prompt_tokens), _number(payload.completion_tokens)} - {None, "0"})
+
+
+def _has_price(payload: _Payload) -> bool:
+    """Whether a cost of 0 is a price. A model that a deployment names and LiteLLM's list does not has an entry too, of zeros; but
+    one that its owner has priced stands under the deployment's own id, or has 0.0 where LiteLLM itself puts 0 for none; and the list
+    knows how long its models' inputs are."""
+    if _number(payload.cost_breakdown) is None:
+        return False
+    known = _part(_decode_known, payload.model_map_information)
+    price = known.model_map_value if known is not None else None
+    if known is None or price is None:
+        return known is None  # a version that does not tell
+    own = type(price.input_cost_per_token) is float or (price.key is not None and price.key == payload.model_id)
+    return own or price.max_tokens is not None or price.max_input_tokens is not None
+
+
+def _turned_away(payload: _Payload) -> bool:
+    """Whether a failure cost nothing, counted nothing, and came from no provider."""
+    if payload.status != "failure" or _counted(payload) or amount_of("response_cost", _number(payload.response_cost))[0]:
+        return False
+    error = _part(_decode_error, payload.error_information)
+    return error is not None and error.llm_provider == ""
+
+
+def _part(decode: Callable[[msgspec.Raw], Any], raw: msgspec.Raw) -> Any:
+    """A part whose shape is not LiteLLM's own: oddities are ignored. None for none."""
     try:
-        return _decode_tokens(raw) if _number(raw) is not None else _Tokens()
+        return decode(raw) if _number(raw) is not None else None
     except (msgspec.DecodeError, RecursionError):
-        return _Tokens()
+        return None
 
 
 def _command(payload: _Payload, org: str, source: str, event_id: str, connection: Connection) -> RecordUsage:
-    meta, used = payload.metadata or _Metadata(), _tokens(payload)
+    meta = payload.metadata or _Metadata()
+    used: _Tokens = _part(_decode_tokens, meta.usage_object) or _Tokens()
     cost, cost_text = _cost(payload)
     into, out = used.prompt_tokens_details or _Details(), used.completion_tokens_details or _Details()
     alias, team = plain_of(meta.user_api_key_alias), plain_of(meta.user_api_key_team_id)
@@ -192,14 +226,16 @@ def _command(payload: _Payload, org: str, source: str, event_id: str, connection
     home = connection.workspaces.get(team or "") or connection.workspaces.get(plain_of(meta.user_api_key_team_alias) or "", team)
     usage = Usage(
         org=org, key=name_of("metadata.user_api_key_hash", mapped, MOST_ID) or KEYLESS,
-        workspace=word_of(home, MOST_ID), model=name_of("model", payload.model), provider=word_of(payload.custom_llm_provider),
+        workspace=word_of(home, MOST_ID), model=name_of("model", _model(payload)), provider=word_of(payload.custom_llm_provider),
         input_tokens=count_of("prompt_tokens", _number(payload.prompt_tokens)),
         cached_input_tokens=count_of("cached_tokens", into.cached_tokens or used.cache_read_input_tokens),
-        cache_write_tokens=count_of("cache_creation_input_tokens", used.cache_creation_input_tokens),
+        cache_write_tokens=count_of("cache_creation_input_tokens", used.cache_creation_input_tokens or into.cache_write_tokens),
         output_tokens=count_of("completion_tokens", _number(payload.completion_tokens)),
         reasoning_tokens=count_of("reasoning_tokens", out.reasoning_tokens), audio_tokens=count_of("audio_tokens", into.audio_tokens),
+        images=count_of("output_image_count", used.output_image_count),
         batch="batch" in (plain_of(payload.call_type) or ""), member=word_of(meta.user_api_key_user_id),
-        end_user=word_of(payload.end_user) or word_of(meta.user_api_key_end_user_id), session=word_of(payload.trace_id),
+        end_user=word_of(payload.end_user) or word_of(meta.user_api_key_end_user_id),
+        session=word_of(payload.session_id) or word_of(payload.trace_id),
         tags=_tags(payload, meta), response_id=word_of(payload.id) if payload.status == "success" else None,
         started_us=moment_of("startTime", _number(payload.startTime), 0),
     )  # fmt: skip
@@ -208,6 +244,11 @@ def _command(payload: _Payload, org: str, source: str, event_id: str, connection
         time_us=instant_of("endTime", _number(payload.endTime), 0), cost=cost, cost_text=cost_text, upstream=None, upstream_text=None,
         usage=usage,
     )  # fmt: skip
+
+
+def _model(payload: _Payload) -> str | None:
+    """The model as its provider calls it: some versions put the provider before it, as the proxy's configuration does."""
+    return payload.model and payload.model.removeprefix(f"{plain_of(payload.custom_llm_provider)}/")
 
 
 def _tags(payload: _Payload, meta: _Metadata) -> dict[str, str] | None:
@@ -222,99 +263,3 @@ def _tags(payload: _Payload, meta: _Metadata) -> dict[str, str] | None:
         if name and text and len(tags) < MOST_TAGS:
             tags[name] = text
     return tags or None
-
-
-class _Info(msgspec.Struct):
-    blocked: bool | None = None
-    max_budget: Decimal | None = None
-    budget_duration: str | None = None
-
-    def own(self) -> Backstop | None:
-        period = _DURATIONS.get(self.budget_duration)
-        return None if period is None else own_limit(self.max_budget, period)
-
-
-class _Answer(msgspec.Struct):
-    info: _Info
-
-
-class LiteLLM:
-    """One LiteLLM proxy."""
-
-    reads = True
-    periods = tuple(_DURATIONS.values())
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self.aclose = caller.aclose
-
-    async def read(self, org: str, credential: str) -> GatewayKey | None:
-        """See `Gateway.read`."""
-        if not _HASH.fullmatch(credential):
-            return None
-        answer = await self._caller.ask("GET", f"/key/info?key={quote(credential, safe='')}")
-        if answer.status == 404:
-            return None
-        info = answer.done().read(_Answer).info
-        return GatewayKey("paused", BLOCKED, info.own()) if info.blocked else GatewayKey("active", None, info.own())
-
-    async def pause(self, org: str, credential: str, revision: int) -> GatewayKey:
-        """See `Gateway.pause`."""
-        return await self._block(credential, "block", True)
-
-    async def resume(self, org: str, credential: str, revision: int) -> GatewayKey:
-        """See `Gateway.resume`."""
-        return await self._block(credential, "unblock", False)
-
-    async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
-        """See `Gateway.revoke`. A key that is not there any more is what was wanted."""
-        answer: Answer = await self._caller.ask("POST", "/key/delete", {"keys": [credential]})
-        if answer.status != 404:
-            answer.done()
-        return GatewayKey("revoked", None)
-
-    async def keep(self, credential: str, backstop: Backstop) -> None:
-        """See `Gateway.keep`. Its windows begin at midnight in the proxy's time zone, its months on the first."""
-        if not backstop.limit:
-            raise GatewayRefused("a limit of nothing is no limit to LiteLLM: it was not set")
-        duration = next(name for name, period in _DURATIONS.items() if period is backstop.period)
-        limit = {"key": credential, "max_budget": msgspec.Raw(usd_text(backstop.limit).encode()), "budget_duration": duration}
-        (await self._caller.ask("POST", "/key/update", raw=msgspec.json.encode(limit), more=JSON)).done()
-
-    async def _block(self, credential: str, verb: str, blocked: bool) -> GatewayKey:
-        said = (await self._caller.ask("POST", f"/key/{verb}", {"key": credential})).done().read(_Info)
-        done = blocked if said.blocked is None else said.blocked
-        return GatewayKey("paused", BLOCKED) if done else GatewayKey("active", None)
-
-
-class _Log(msgspec.Struct):
-    api_key: str = ""
-    spend: Decimal | None = None
-    startTime: str | None = None
-    endTime: str | None = None
-
-
-async def litellm_spent(caller: Caller, first_day: int, last_day: int) -> Spent:
-    """Spend by key and UTC day, from the proxy's own log of every call."""
-    spent: Spent = {}
-    start, end = (datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat() for day in (first_day, last_day + 1))
-    asked = {"start_date": start, "end_date": end, "summarize": "false"}
-    logs = (await caller.ask("GET", f"/spend/logs?{urlencode(asked)}")).done().read(list[_Log])
-    for log in logs:
-        day = _day(log)
-        if day is not None and first_day <= day <= last_day:
-            place = (log.api_key or "unknown", day)
-            spent[place] = spent.get(place, 0) + (nanos(log.spend) or 0)
-    return spent
-
-
-def _day(log: _Log) -> int | None:
-    """The UTC day that a call ended on."""
-    text = log.endTime or log.startTime
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise GatewayUnavailable("the gateway's answer holds a time that is none") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // DAY_S)

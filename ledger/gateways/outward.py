@@ -7,7 +7,7 @@ from ..core.connections import Gateway as Kind
 from .calling import TIMEOUT_S, Caller
 from .gateway import Gateway
 from .http import HttpGateway
-from .litellm import LiteLLM
+from .litellm_proxy import LiteLLM
 from .openrouter import OpenRouter
 from .webhook import WebhookGateway
 

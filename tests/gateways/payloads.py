@@ -79,3 +79,30 @@ def litellm_payload(metadata: dict[str, Any] | None = None, **said: Any) -> dict
 def litellm(metadata: dict[str, Any] | None = None, **said: Any) -> bytes:
     """`litellm_payload` as a body of its own."""
     return json.dumps(litellm_payload(metadata, **said)).encode()
+
+
+def zero_priced(model: str, entry: dict[str, Any] | None) -> dict[str, Any]:
+    """What 1.108 sends of a call that came to 0, beside the model it asked for: its breakdown, and its price list's entry."""
+    parts = ("input_cost", "output_cost", "total_cost", "tool_usage_cost", "original_cost", "margin_total_amount")
+    return {
+        "model": f"openai/{model}", "model_id": "d56b5e0a", "response_cost": 0.0, "cost_breakdown": dict.fromkeys(parts, 0.0),
+        "response_cost_failure_debug_info": None, "zero_cost_diagnostic": None, "cache_hit": None,
+        "model_map_information": {"model_map_key": f"openai/{model}", "model_map_value": entry},
+    }  # fmt: skip
+
+
+def entry_of(key: str, **said: Any) -> dict[str, Any]:
+    """An entry of LiteLLM's price list, as it stands in a payload."""
+    return {
+        "key": key, "max_tokens": None, "max_input_tokens": None, "max_output_tokens": None, "input_cost_per_token": 0,
+        "output_cost_per_token": 0, "litellm_provider": "openai", "mode": None, "supported_openai_params": ["n", "tools"],
+    } | said  # fmt: skip
+
+
+def refused(code: str, kind: str, provider: str = "", **said: Any) -> bytes:
+    """What 1.108 sends of a call that failed."""
+    error = {"error_code": code, "error_class": kind, "llm_provider": provider, "traceback": PROMPT, "error_message": PROMPT}
+    about = {"usage_object": {}, "user_api_key_team_id": None, "user_api_key_team_alias": None}
+    failed = {"id": "b980db26-9512-45cc-b1da-c511a363b83f", "status": "failure", "response_cost": 0.0, "cost_breakdown": None,
+              "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "error_str": PROMPT}  # fmt: skip
+    return litellm(about, **failed | {"error_information": error} | said)

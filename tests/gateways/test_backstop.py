@@ -65,6 +65,13 @@ async def test_it_is_repaired_and_follows_the_cap_and_a_plan_only_shows_it(stage
     assert 24 in kept(stage)
 
 
+@pytest.mark.parametrize("stage", ["litellm"], indirect=True)
+async def test_a_key_that_a_person_deleted_there_is_left_alone_though_the_proxy_goes_on_telling_of_it(stage: Theatre) -> None:
+    stage.api.delete(stage.credential)
+    await cap(stage, Period.DAY, 10)
+    assert await check(stage) == []
+
+
 @hashed
 async def test_without_one_the_gateways_limit_is_nobodys_business(stage: Theatre) -> None:
     before = kept(stage)

@@ -11,7 +11,7 @@ from ledger.core.connections import Connection, Gateway
 from ledger.gateways.litellm import parse_litellm
 from ledger.wire.usage import EnvelopeError
 
-from .payloads import END_US, HASH, PROMPT, litellm, litellm_payload
+from .payloads import END_US, HASH, PROMPT, entry_of, litellm, litellm_payload, refused, zero_priced
 
 PROXY = Connection(connection_id="proxy", gateway=Gateway.LITELLM)
 
@@ -76,6 +76,69 @@ def test_a_model_whose_price_litellm_does_not_know_is_unpriced_not_free() -> Non
     assert one(**unknown).cost is None, "a cost of 0 that nothing explains"
     assert one(response_cost=None).cost is None
     assert one(response_cost=0.0, cost_breakdown={"input_cost": 0.0, "output_cost": 0.0}).cost == 0, "a price of 0 is a price"
+
+
+@pytest.mark.parametrize(
+    ("entry", "cost"),
+    [
+        (entry_of("openai/mystery-9"), None), (entry_of("openai/mystery-9", mode="chat"), None), (None, None),
+        (entry_of("d56b5e0a"), 0), (entry_of("openai/free-1", input_cost_per_token=0.0, output_cost_per_token=0.0), 0),
+        (entry_of("gemini/gemini-exp-1206", mode="chat", max_tokens=8192, max_input_tokens=2097152), 0),
+        (entry_of("ollama/nomic-embed-text", mode="embedding", max_input_tokens=8192), 0),
+    ],
+)  # fmt: skip
+def test_a_zero_is_a_price_where_the_deployment_or_litellms_own_list_has_one(entry: dict[str, Any] | None, cost: int | None) -> None:
+    call = one(**zero_priced("mystery-9", entry))
+    assert (call.cost, call.usage.model, call.usage.input_tokens) == (cost, "mystery-9", 10)
+    assert one(**zero_priced("mystery-9", entry) | {"cache_hit": True}).cost == 0
+    assert one(**zero_priced("mystery-9", entry) | {"model_map_information": {"model_map_value": 5}}).cost == 0, "no such shape is known"
+
+
+def test_a_call_that_the_proxy_turned_away_is_none_and_its_neighbours_are() -> None:
+    """A blocked key's first: a call of a key that we have stopped would be a leak (K6)."""
+    away = [refused("", "Exception"), refused("401", "KeyNotFoundError"), refused("400", "BadRequestError", custom_llm_provider=None)]
+    calls = parse_litellm(b"[" + b",".join([litellm(), *away, litellm(id="z")]) + b"]", "acme", PROXY)
+    assert [call.usage.response_id for call in calls if isinstance(call, RecordUsage)] == ["chatcmpl-1b7", "z"] and len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "cost"),
+    [
+        (refused("x", "InternalServerError", "openai"), 0), (refused("429", "RateLimitError", "openai"), 0),
+        (refused("", "APIConnectionError", response_cost=5.25e-05, prompt_tokens=13, completion_tokens=2), 52_500),
+        (refused("400", "GuardrailRaisedException", response_cost=0.001), 1_000_000), (refused("", "Timeout", prompt_tokens=13), 0),
+        (refused("", "", error_information=None), 0), (refused("", "", error_information=["x"]), 0),
+    ],
+)  # fmt: skip
+def test_a_failure_of_a_provider_or_one_that_cost_something_is_a_call(failure: bytes, cost: int) -> None:
+    (call,) = parse_litellm(failure, "acme", PROXY)
+    assert isinstance(call, RecordUsage) and call.cost == cost and call.usage.response_id is None
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "name"),
+    [
+        ("openai/gpt-4o-mini", "openai", "gpt-4o-mini"), ("gpt-4o-mini", "openai", "gpt-4o-mini"),
+        ("openrouter/deepseek/deepseek-v4-flash", "openrouter", "deepseek/deepseek-v4-flash"),
+        ("deepseek/deepseek-v4-flash", "openrouter", "deepseek/deepseek-v4-flash"), ("nope", None, "nope"), (None, "openai", None),
+    ],
+)  # fmt: skip
+def test_a_model_is_called_as_its_provider_calls_it_whichever_version_tells(model: Any, provider: Any, name: str | None) -> None:
+    assert one(model=model, custom_llm_provider=provider).usage.model == name
+
+
+def test_written_cache_and_images_are_counted_wherever_a_version_tells_of_them() -> None:
+    anthropic = {"prompt_tokens": 7100, "prompt_tokens_details": {"cached_tokens": 5000, "cache_write_tokens": 2000, "text_tokens": 100},
+                 "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2000}  # fmt: skip
+    for usage in (anthropic, {"prompt_tokens_details": anthropic["prompt_tokens_details"]}):
+        used = one({"usage_object": usage}, prompt_tokens=7100).usage
+        assert (used.input_tokens, used.cached_input_tokens, used.cache_write_tokens) == (7100, 5000, 2000)
+    assert one({"usage_object": {"prompt_tokens_details": {"image_tokens": 0}, "output_image_count": 2}}).usage.images == 2
+
+
+def test_a_session_is_its_own_where_it_is_told_apart_from_the_trace() -> None:
+    assert one(session_id="talk-5").usage.session == "talk-5"
+    assert one(session_id="").usage.session == "t-1"
 
 
 def test_a_cache_hit_costs_nothing_and_a_failure_what_it_says() -> None:

@@ -11,9 +11,10 @@ TOKEN = "sk-litellm-master"
 
 @dataclass
 class LiteLLMApi:
-    """Keys by hash: the SHA-256 of their secret. `turned` is every change, in order."""
+    """Keys by hash: the SHA-256 of their secret. `turned` is every change, in order. Deleted ones go on being told, `archived`."""
 
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    archived: dict[str, dict[str, Any]] = field(default_factory=dict)
     token: str = TOKEN
     turned: list[tuple[str, str]] = field(default_factory=list)
 
@@ -29,6 +30,11 @@ class LiteLLMApi:
             self.turned.append((self.keys[key]["key_alias"], state))
         self.keys[key]["blocked"] = state == "paused"
 
+    def delete(self, key: str) -> None:
+        """A deletion by anybody."""
+        self.archived[key] = self.keys.pop(key)
+        self.turned.append((self.archived[key]["key_alias"], "revoked"))
+
     def state(self, key: str) -> str:
         return "revoked" if key not in self.keys else "paused" if self.keys[key]["blocked"] else "active"
 
@@ -36,11 +42,13 @@ class LiteLLMApi:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return 401, {"error": {"message": "Authentication Error, invalid user key", "type": "auth_error", "code": "401"}}
         name = request.query.get("key") or (request.body or {}).get("key") or (request.body or {}).get("keys", [""])[0]
+        if request.path == ("key", "info") and name in self.archived:
+            return 200, {"key": name, "info": self.archived[name] | {"status": "deleted", "deleted_at": "2026-03-08T10:00:00Z"}}
         if name not in self.keys:
             return 404, {"error": {"message": "Key not found in database", "code": "404"}}
         match request.path:
             case ("key", "info"):
-                return 200, {"key": name, "info": self.keys[name]}
+                return 200, {"key": name, "info": self.keys[name] | {"status": "revoked" if self.keys[name]["blocked"] else "active"}}
             case ("key", "block" | "unblock" as verb):
                 self.turn(name, "paused" if verb == "block" else "active")
                 return 200, {"token": name, **self.keys[name]}
@@ -48,6 +56,6 @@ class LiteLLMApi:
                 self.keys[name] |= {field: request.body[field] for field in ("max_budget", "budget_duration")}
                 return 200, {"key": name, **self.keys[name]}
             case ("key", "delete"):
-                self.turned.append((self.keys.pop(name)["key_alias"], "revoked"))
+                self.delete(name)
                 return 200, {"deleted_keys": [name]}
         return 404, {"detail": "Not Found"}
