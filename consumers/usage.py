@@ -17,13 +17,14 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from ledger.core.batch import RECORDED
 from ledger.core.commands import RecordUsage, Rejected, Result, Status
 from ledger.kafka import Kafka, publish
-from ledger.service import MOST_AHEAD, Service
+from ledger.service import Service
 from ledger.store.away import is_away
 from ledger.wire.messages import USAGE_DEAD
 from ledger.wire.records import dead_letter, encode_dead_letter, read_record, record_trace
 
 Record = ConsumerRecord[bytes | None, bytes | None]
 
+MOST_IN_HAND, MOST_BATCHES = 24_000, 16  # records: of one large batch that is written, one decided, one read
 AT_ONCE = 500  # records read between two turns of the event loop: heartbeats live there
 COMMIT_EVERY_S = 0.25
 DRAIN_S, DRAIN_IN_TROUBLE_S = 8.0, 2.0
@@ -46,11 +47,13 @@ class Batch:
         ends = {record.partition: record.offset + 1 for record in records}
         self.firsts = {TopicPartition(topic, partition): first for partition, first in firsts.items()}
         self.offsets = {TopicPartition(topic, partition): end for partition, end in ends.items()}
+        self.size = len(records)
         self.booked = False
 
 
 class UsageConsumer(ConsumerRebalanceListener):
-    """Takes batches of raw records; several are under way at once, and acknowledged in the order they came.
+    """Takes batches of raw records; several are under way at once, and acknowledged in the order they came. Under a light load many
+    small ones wait for the transaction under way, and are booked together in the next.
 
     Attributes:
       trouble: why the batch in hand can't be booked just now, in words; None when all is well.
@@ -65,7 +68,8 @@ class UsageConsumer(ConsumerRebalanceListener):
         self.trouble: str | None = None
         self.consumer: AIOKafkaConsumer | None = None
         self._stopping = False
-        self._room = asyncio.Semaphore(MOST_AHEAD + 1)
+        self._in_hand = 0
+        self._freed = asyncio.Event()
         self._order: deque[Batch] = deque()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -76,10 +80,12 @@ class UsageConsumer(ConsumerRebalanceListener):
 
     async def take(self, records: Sequence[Record]) -> None:
         """Reads a batch and hands it on; returns as soon as there is room for another."""
-        await self._room.acquire()
+        while self._in_hand and (self._in_hand + len(records) > MOST_IN_HAND or len(self._order) >= MOST_BATCHES):
+            self._freed.clear()
+            await self._freed.wait()
         if self._stopping:
-            self._room.release()
             return
+        self._in_hand += len(records)
         batch = Batch(records)
         self._order.append(batch)
         self._empty.clear()
@@ -143,7 +149,8 @@ class UsageConsumer(ConsumerRebalanceListener):
             self.fail(error)
             return
         finally:
-            self._room.release()
+            self._in_hand -= batch.size
+            self._freed.set()
         batch.booked = True
         while self._order and self._order[0].booked:
             self._done |= self._order.popleft().offsets
