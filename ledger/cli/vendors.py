@@ -95,7 +95,7 @@ def check(
 def adopt(
     gateway: GatewayArgument = Gateway.OPENROUTER,
     org: OrgOption = None,
-    connection: Annotated[str, typer.Option(help="The connection's name; one that is new needs --token.")] = "openrouter",
+    connection: Annotated[str | None, typer.Option(help="The connection's name, else the gateway's; one that is new needs --token.")] = None,
     token: Annotated[str | None, typer.Option(help="Where the management key lies: env:NAME or file:/path.")] = None,
     address: Annotated[str | None, typer.Option(help="Another address than the vendor's own.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only print the file that `ledger apply` would take.")] = False,
@@ -110,11 +110,12 @@ def adopt(
             async with database.snapshot() as reading:
                 head = await reports.head(reading, org)
             standing = {c.connection_id: c for c in await connections_of(database, head)} if head else {}
-        account = standing.get(connection)
+        name = connection or gateway.value
+        account = standing.get(name)
         if account is None:
             if token is None or not is_reference(token):
-                raise Wrong(f"there is no connection {connection!r} yet: say --token env:NAME, where its management key lies")
-            account = Connection(connection_id=connection, gateway=gateway, token=token, address=address)
+                raise Wrong(f"there is no connection {name!r} yet: say --token env:NAME, where its management key lies")
+            account = Connection(connection_id=name, gateway=gateway, token=token, address=address)
         text = policy_of(org, head.zone if head else "UTC", account, await _read_keys(account))
         if plan:
             print(text, end="")
