@@ -95,7 +95,7 @@ def check(
 def adopt(
     gateway: GatewayArgument = Gateway.OPENROUTER,
     org: OrgOption = None,
-    connection: Annotated[str | None, typer.Option(help="The connection's name, else the gateway's; one that is new needs --token.")] = None,
+    connection: Annotated[str | None, typer.Option(help="Its name, else the gateway's; one that is new needs --token.")] = None,
     token: Annotated[str | None, typer.Option(help="Where the management key lies: env:NAME or file:/path.")] = None,
     address: Annotated[str | None, typer.Option(help="Another address than the vendor's own.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only print the file that `ledger apply` would take.")] = False,
