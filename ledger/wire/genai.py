@@ -94,6 +94,8 @@ def is_call(span: Span) -> bool:
 def says_usage(span: Span) -> bool:
     """Whether a span says what was used, or what that cost."""
     a = span.attributes
+    if a.get(INPUT[0]) or a.get(OUTPUT[0]):  # most are told by these alone
+        return True
     return any(first(a, names) is not None for names in (INPUT, OUTPUT, COST, ESTIMATE))
 
 
@@ -101,6 +103,8 @@ def calls_of(spans: Iterable[Any]) -> list[Any]:
     """The calls among the spans of one body, what is no span left as it is. A call inside a call is the same one, told by the
     client's library and again by what wraps it: the outer one knows more."""
     found = [span for span in spans if not isinstance(span, Span) or is_call(span)]
+    if not any(isinstance(span, Span) and span.parent_id for span in found):
+        return found
     outer = {(span.trace_id, span.span_id) for span in found if isinstance(span, Span) and says_usage(span)}
     return [span for span in found if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer]
 
@@ -140,7 +144,8 @@ def cost_of(span: Span) -> tuple[Nanos | None, str | None]:
         if name in a:
             return amount_of(name, a[name])
     for name in ESTIMATE:
-        cost, text = amount_of(name, a.get(name))
-        if cost:
-            return cost, text
+        if name in a:
+            cost, text = amount_of(name, a[name])
+            if cost:
+                return cost, text
     return None, None
