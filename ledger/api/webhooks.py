@@ -210,7 +210,7 @@ def _signed(secret: str | None, body: bytes, headers: Mapping[str, str]) -> None
 
 @router.post("/v1/traces", openapi_extra=_TRACES_DOCS, responses=RESPONSES | {415: RESPONSES[400]}, response_class=Response)
 async def post_traces(request: Request, caller: Caller) -> Response:
-    """Records the GenAI spans of an OTLP export, JSON or protobuf; other spans are none of ours. The token's org is the spans'.
+    """Records the calls to models among the spans of an OTLP export, JSON or protobuf. The token's org is the spans'.
 
     Whose a span is says its attribute `ledger.key`, or its resource's, else the resource's `service.name`.
     """

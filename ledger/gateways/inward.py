@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from ..core.commands import Reason, RecordUsage, Rejected
 from ..core.connections import Connection, Gateway
-from ..wire.otlp import Span, is_usage, key_by_attributes, spans_of_json, spans_of_protobuf, usage_of
+from ..wire.genai import Span, calls_of
+from ..wire.otlp import key_by_attributes, spans_of_json, spans_of_protobuf, usage_of
 from ..wire.usage import parse_usage, split_events, whole_event
 from .litellm import parse_litellm
 from .openrouter import parse_openrouter
@@ -38,11 +39,7 @@ def _otlp(body: bytes, org: str, connection: Connection, media: str) -> Parsed:
 
     spans = spans_of_protobuf(body) if media == PROTOBUF else spans_of_json(body or b"{}")
     source = f"connection/{connection.connection_id}"
-    return [
-        span if isinstance(span, Rejected) else usage_of(span, org, source, key)
-        for span in spans
-        if isinstance(span, Rejected) or is_usage(span)
-    ]  # fmt: skip
+    return [span if isinstance(span, Rejected) else usage_of(span, org, source, key) for span in calls_of(spans)]
 
 
 _KINDS: dict[Gateway, Callable[[bytes, str, Connection, str], Parsed]] = {

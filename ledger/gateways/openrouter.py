@@ -25,7 +25,8 @@ from ..core.matching import VendorKey
 from ..core.money import usd_text
 from ..core.window import Period
 from ..wire.fields import MOST_ID, Refused
-from ..wire.otlp import KEYLESS, OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, command_of, first, spans_of_json
+from ..wire.genai import OPENROUTER, OPENROUTER_TRACE, RESPONSE, Span, first
+from ..wire.otlp import KEYLESS, command_of, spans_of_json
 from .account import DAY_S, Spent, nanos, own_limit
 from .calling import JSON, Answer, Caller
 from .gateway import GatewayKey, GatewayRefused, GatewayUnavailable

@@ -1,4 +1,4 @@
-"""Owns how OTLP traces are read: JSON and protobuf to spans that hold only what usage needs, and GenAI spans to usage.
+"""Owns how OTLP traces are read: JSON and protobuf to spans that hold only what usage needs, and calls among them to usage.
 
 Attributes that nobody here asked for are skipped while decoding: prompts and completions have nowhere to go (S7). Refuses
 a body that can't be read as a whole; a span, a scope or a resource that can't be is `Rejected` in its place (T4): senders do
@@ -14,45 +14,34 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ..core.commands import RecordUsage, Rejected, Usage
-from .fields import MOST_ID, Refused, amount_of, count_of, instant_of, name_of, text_of
+from .fields import MOST_ID, Refused, count_of, instant_of, name_of, text_of
+from .genai import (
+    KEY,
+    MEMBER,
+    MODEL,
+    OPENROUTER,
+    OUTPUT,
+    PRESET,
+    PROVIDER,
+    REASONING,
+    SERVICE,
+    SESSION,
+    USER,
+    WANTED,
+    WORKSPACE,
+    Span,
+    cost_of,
+    first,
+    id_of,
+    input_of,
+    response_of,
+)  # fmt: skip
 from .usage import EnvelopeError, identity
 
 MOST_SPANS = 20_000
-AGENTS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "execute_tool"})  # their totals are their calls' again
 KEYLESS = "unknown"
-
-INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-CACHED = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.input_tokens.cached", "gen_ai.usage.cache_read_input_tokens")
-WRITTEN = (
-    "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.input_tokens.cache_write", "gen_ai.usage.cache_creation_input_tokens",
-)  # fmt: skip
-REASONING = ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning")
-MODEL = ("gen_ai.response.model", "gen_ai.request.model")
-PROVIDER = ("gen_ai.provider.name", "gen_ai.system")
-COST = ("ledger.cost_usd", "gen_ai.usage.total_cost", "gen_ai.usage.cost")
-KEY, WORKSPACE, MEMBER, PRESET = "ledger.key", "ledger.workspace", "ledger.member", "ledger.preset"
-USER, SESSION, CONVERSATION = ("user.id", "enduser.id"), "session.id", "gen_ai.conversation.id"
-RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
-OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
-OPENROUTER_TRACE = "openrouter.trace.id"
-
-WANTED = frozenset(
-    {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *MODEL, *PROVIDER, *COST, KEY, WORKSPACE, MEMBER, PRESET, *USER, SESSION, CONVERSATION,
-     RESPONSE, OPERATION, SERVICE, OPENROUTER_TRACE,
-     *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
-)  # fmt: skip
-
-
-class Span(msgspec.Struct, gc=False):
-    """One span, as far as usage goes. Attributes are the span's own over its resource's; numbers as they were written."""
-
-    trace_id: str
-    span_id: str
-    name: str
-    end_ns: Any
-    start_ns: Any
-    attributes: dict[str, Any]
+_FAILED = (2, "2", "STATUS_CODE_ERROR")
+_SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 
 
 class _Attribute(msgspec.Struct, gc=False):
@@ -67,16 +56,27 @@ class _Value(msgspec.Struct, gc=False):
     boolValue: bool | None = None
 
 
+class _Status(msgspec.Struct, gc=False):
+    code: str | int = 0
+
+
 class _Span(msgspec.Struct, gc=False):
     traceId: str = ""
     spanId: str = ""
+    parentSpanId: str = ""
     name: str = ""
     endTimeUnixNano: str | int = 0
     startTimeUnixNano: str | int = 0
     attributes: list[_Attribute] | None = None
+    status: _Status | None = None
+
+
+class _Named(msgspec.Struct, gc=False):
+    name: str = ""
 
 
 class _Scope(msgspec.Struct, gc=False):
+    scope: _Named | None = None
     spans: list[msgspec.Raw] | None = None
 
 
@@ -122,12 +122,13 @@ def _json_resource(raw: msgspec.Raw) -> Iterator[Span | Rejected]:
     about, wrong = _json_about(resource.resource)
     for scope in resource.scopeSpans or ():
         try:
-            spans = _decode_scope(scope).spans or ()
+            found = _decode_scope(scope)
         except _NOT_THAT:
             yield Rejected(detail="is not a scope's spans in OTLP/JSON")
             continue
-        for span in spans:
-            yield wrong or _json_span(span, about)
+        name = found.scope.name if found.scope else ""
+        for span in found.spans or ():
+            yield wrong or _json_span(span, about, name)
 
 
 def _json_about(raw: msgspec.Raw) -> tuple[dict[str, Any], Rejected | None]:
@@ -146,7 +147,7 @@ def _bounded(spans: int) -> None:
         raise EnvelopeError(f"more than {MOST_SPANS} spans in one body: send fewer at a time")
 
 
-def _json_span(raw: msgspec.Raw, about: dict[str, Any]) -> Span | Rejected:
+def _json_span(raw: msgspec.Raw, about: dict[str, Any], scope: str) -> Span | Rejected:
     try:
         span = _decode_span(raw)
         own = _attributes(span.attributes)
@@ -154,7 +155,10 @@ def _json_span(raw: msgspec.Raw, about: dict[str, Any]) -> Span | Rejected:
         return Rejected(detail=str(error), field=error.field)
     except _NOT_THAT:
         return Rejected(detail="is not a span in OTLP/JSON")
-    return Span(span.traceId, span.spanId, span.name, span.endTimeUnixNano, span.startTimeUnixNano, {**about, **own} if about else own)
+    return Span(
+        span.traceId, span.spanId, span.parentSpanId, span.name, span.endTimeUnixNano, span.startTimeUnixNano,
+        {**about, **own} if about else own, scope, span.status is not None and span.status.code in _FAILED,
+    )  # fmt: skip
 
 
 def _attributes(attributes: Iterable[_Attribute] | None) -> dict[str, Any]:
@@ -187,11 +191,12 @@ def spans_of_protobuf(body: bytes) -> list[Span | Rejected]:
         about = _protobuf_attributes(resource.resource.attributes)
         for scope in resource.scope_spans:
             _bounded(len(found) + len(scope.spans))
+            name = scope.scope.name
             for span in scope.spans:
                 own = _protobuf_attributes(span.attributes)
                 found.append(
-                    Span(span.trace_id.hex(), span.span_id.hex(), span.name, span.end_time_unix_nano, span.start_time_unix_nano,
-                         {**about, **own} if about else own)
+                    Span(span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(), span.name, span.end_time_unix_nano,
+                         span.start_time_unix_nano, {**about, **own} if about else own, name, span.status.code in _FAILED)
                 )  # fmt: skip
     return found
 
@@ -203,37 +208,19 @@ def _protobuf_attributes(attributes: Iterable[Any]) -> dict[str, Any]:
             value = attribute.value
             if said := value.string_value or value.int_value:  # most are; asking which it is takes longer
                 found[key] = said
-            elif (kind := value.WhichOneof("value")) is not None:
+            elif (kind := value.WhichOneof("value")) in _SCALARS:
                 found[key] = getattr(value, kind)
     return found
 
 
-def first(attributes: dict[str, Any], names: Iterable[str]) -> Any:
-    """The value of the first name that is there: conventions change, and old names stay in use."""
-    for name in names:
-        value = attributes.get(name)
-        if value is not None and value != "":
-            return value
-    return None
-
-
-def is_usage(span: Span) -> bool:
-    """Whether a span is a call to a model that says what it used, and not a part of an agent that sums up its calls."""
-    attributes = span.attributes
-    if attributes.get(OPERATION) in AGENTS:
-        return False
-    return first(attributes, INPUT) is not None or first(attributes, OUTPUT) is not None or first(attributes, COST) is not None
-
-
 def usage_of(span: Span, org: str, source: str, key: Callable[[Span], str | None], member: Any = None) -> RecordUsage | Rejected:
-    """A GenAI span as usage of an org. `key` says whose it is; the identity is the span's own (J2)."""
-    event_id = f"{span.trace_id}/{span.span_id}"
+    """A GenAI span as usage of an org. `key` says whose it is; its identity is its response's or its own (J2)."""
+    event_id = None
     try:
-        if not span.trace_id.strip("0") or not span.span_id.strip("0"):
-            raise Refused("spanId", "is missing: without it a span sent again could not be told")
+        event_id = id_of(span)
         return command_of(span, org, source, event_id, key(span) or KEYLESS, member)
     except Refused as error:
-        return Rejected(detail=str(error), field=error.field, source=source[:512], event_id=event_id[:512])
+        return Rejected(detail=str(error), field=error.field, source=source[:512], event_id=event_id and event_id[:512])
 
 
 def key_by_attributes(span: Span) -> str | None:
@@ -244,18 +231,16 @@ def key_by_attributes(span: Span) -> str | None:
 def command_of(span: Span, org: str, source: str, event_id: str, key: str, member: Any = None) -> RecordUsage:
     """What a span says it used. Raises fields.Refused."""
     a = span.attributes
-    cost_name = next((name for name in COST if name in a), COST[0])
-    cost, cost_text = amount_of(cost_name, a.get(cost_name))
+    cost, cost_text = cost_of(span)
+    incoming, cached, written = input_of(span)
     source, event_id = name_of("source", source, 512) or "", text_of("id", event_id, 512) or ""
     usage = Usage(
         org=org, key=name_of(KEY, key, MOST_ID) or KEYLESS, workspace=name_of(WORKSPACE, a.get(WORKSPACE), MOST_ID),
         model=name_of(MODEL[0], first(a, MODEL)), provider=name_of(PROVIDER[0], a.get(OPENROUTER + "provider_name") or first(a, PROVIDER)),
-        input_tokens=count_of(INPUT[0], first(a, INPUT)), cached_input_tokens=count_of(CACHED[0], first(a, CACHED)),
-        cache_write_tokens=count_of(WRITTEN[0], first(a, WRITTEN)), output_tokens=count_of(OUTPUT[0], first(a, OUTPUT)),
+        input_tokens=incoming, cached_input_tokens=cached, cache_write_tokens=written, output_tokens=count_of(OUTPUT[0], first(a, OUTPUT)),
         reasoning_tokens=count_of(REASONING[0], first(a, REASONING)), byok=str(a.get(OPENROUTER + "is_byok")).lower() == "true",
         member=name_of(MEMBER, member if member is not None else a.get(MEMBER)), end_user=name_of(USER[0], first(a, USER)),
-        preset=name_of(PRESET, a.get(PRESET)), session=name_of(SESSION, a.get(SESSION) or a.get(CONVERSATION)),
-        response_id=text_of(RESPONSE, a.get(RESPONSE)),
+        preset=name_of(PRESET, a.get(PRESET)), session=name_of(SESSION[0], first(a, SESSION)), response_id=response_of(span),
         started_us=instant_of("startTimeUnixNano", span.start_ns, 9) if span.start_ns not in (0, "", "0") else None,
     )  # fmt: skip
     return RecordUsage(

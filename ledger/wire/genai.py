@@ -1,0 +1,151 @@
+"""Owns what spans of calls to models say, and under which names: the conventions changed often, and each instrumentation has
+names of its own. Tells calls from what only sums them up, and what a call used and cost from what was said of it.
+
+A cost that a library worked out by its own price list is taken as said, but 0 of it is what such a list answers of a model that
+it does not have: no price (M4). Cached tokens are inside input (M3); where a sender leaves them outside they are added.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ..core.money import Nanos
+from .fields import Refused, amount_of, count_of, text_of
+
+INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
+CACHED = (
+    "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.input_tokens.cached", "gen_ai.usage.cache_read_input_tokens",
+    "gen_ai.usage.details.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read",
+)  # fmt: skip
+WRITTEN = (
+    "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.input_tokens.cache_write",
+    "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.details.cache_creation_input_tokens",
+    "llm.token_count.prompt_details.cache_write",
+)  # fmt: skip
+REASONING = (
+    "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.reasoning_tokens",
+    "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning",
+)  # fmt: skip
+MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name")
+PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+COST = ("ledger.cost_usd", "gen_ai.usage.total_cost")
+ESTIMATE = ("gen_ai.usage.cost", "operation.cost", "gen_ai.cost.total_cost", "llm.cost.total")
+KEY, WORKSPACE, MEMBER, PRESET = "ledger.key", "ledger.workspace", "ledger.member", "ledger.preset"
+USER = ("user.id", "enduser.id", "gen_ai.user", "gen_ai.request.user", "llm.user")  # the last three: the request's `user`
+SESSION = ("session.id", "gen_ai.conversation.id")
+RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
+KIND, AGENT = "openinference.span.kind", "agent_name"
+OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
+OPENROUTER_TRACE = "openrouter.trace.id"
+
+WANTED = frozenset(
+    {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER, *SESSION,
+     RESPONSE, OPERATION, SERVICE, KIND, AGENT, OPENROUTER_TRACE,
+     *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
+)  # fmt: skip
+
+_SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "execute_tool"})  # their totals are their calls' again
+_MODELS = frozenset({"LLM", "EMBEDDING"})  # OpenInference's kinds of span that are calls to a model
+_ANSWERING = frozenset({"chat", "text_completion", "generate_content"})
+_OUTSIDE = "openlit.instrumentation.anthropic"  # passes on Anthropic's own count of input, which is of what is new
+_UNIQUE = 20  # a response id as long is drawn at random; `chatcmpl-123` of a server at home comes again
+
+
+class Span(msgspec.Struct, gc=False):
+    """One span, as far as usage goes. Attributes are the span's own over its resource's; numbers as they were written."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    end_ns: Any
+    start_ns: Any
+    attributes: dict[str, Any]
+    scope: str = ""
+    failed: bool = False
+
+
+def first(attributes: dict[str, Any], names: Iterable[str]) -> Any:
+    """The value of the first name that is there: conventions change, and old names stay in use."""
+    for name in names:
+        value = attributes.get(name)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def is_call(span: Span) -> bool:
+    """Whether a span is a call to a model, and not a part of an agent that sums up its calls.
+
+    One that was answered and says nothing of tokens is a call too: a stream whose usage nobody asked for. What it cost is not
+    known, and that has to show (M4).
+    """
+    a = span.attributes
+    operation, kind = a.get(OPERATION), a.get(KIND)
+    if operation in _SUMS or (kind is not None and kind not in _MODELS):
+        return False
+    if not says_usage(span):
+        return (operation is None or operation in _ANSWERING) and not span.failed and bool(a.get(RESPONSE))
+    return operation is not None or AGENT not in a or first(a, MODEL) is not None
+
+
+def says_usage(span: Span) -> bool:
+    """Whether a span says what was used, or what that cost."""
+    a = span.attributes
+    if a.get(INPUT[0]) or a.get(OUTPUT[0]):  # most are told by these alone
+        return True
+    return any(first(a, names) is not None for names in (INPUT, OUTPUT, COST, ESTIMATE))
+
+
+def calls_of(spans: Iterable[Any]) -> list[Any]:
+    """The calls among the spans of one body, what is no span left as it is. A call inside a call is the same one, told by the
+    client's library and again by what wraps it: the outer one knows more."""
+    found = [span for span in spans if not isinstance(span, Span) or is_call(span)]
+    if not any(isinstance(span, Span) and span.parent_id for span in found):
+        return found
+    outer = {(span.trace_id, span.span_id) for span in found if isinstance(span, Span) and says_usage(span)}
+    return [span for span in found if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer]
+
+
+def id_of(span: Span) -> str:
+    """What tells a call from all others (J2): the response's id where it is one that nobody else draws, since two
+    instrumentations have a span each for one call; else the span's own. Raises Refused."""
+    response = response_of(span)
+    if response is not None and len(response) >= _UNIQUE:
+        return response
+    if not span.trace_id.strip("0") or not span.span_id.strip("0"):
+        raise Refused("spanId", "is missing: without it a span sent again could not be told")
+    return f"{span.trace_id}/{span.span_id}"
+
+
+def response_of(span: Span) -> str | None:
+    """The provider's id of its response; None for one that can't be kept."""
+    try:
+        return text_of(RESPONSE, span.attributes.get(RESPONSE))
+    except Refused:
+        return None
+
+
+def input_of(span: Span) -> tuple[int, int, int]:
+    """Tokens of input, and those of them that were cached and written to the cache. Raises Refused."""
+    a = span.attributes
+    whole, cached, written = (count_of(names[0], first(a, names)) for names in (INPUT, CACHED, WRITTEN))
+    if cached + written > whole or (span.scope == _OUTSIDE and cached + written):
+        whole += cached + written
+    return whole, cached, written
+
+
+def cost_of(span: Span) -> tuple[Nanos | None, str | None]:
+    """What a span says the call cost, and the text of it. Raises Refused."""
+    a = span.attributes
+    for name in COST:
+        if name in a:
+            return amount_of(name, a[name])
+    for name in ESTIMATE:
+        if name in a:
+            cost, text = amount_of(name, a[name])
+            if cost:
+                return cost, text
+    return None, None

@@ -1,0 +1,130 @@
+"""What instrumentations really send, held against the calls that were made: one entry a call, its tokens and no other's."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ledger.core.commands import RecordUsage, Rejected
+from ledger.core.connections import Connection, Gateway
+from ledger.gateways.inward import PROTOBUF, parse_delivery
+from tests.wire import senders as s
+
+ACCOUNT = Connection(connection_id="spans", gateway=Gateway.OTLP)
+
+
+def calls(*spans: dict[str, Any], scope: str = "instrumentation") -> list[RecordUsage]:
+    found = parse_delivery(s.export(*spans, scope=scope), "acme", ACCOUNT)
+    return [call for call in found if isinstance(call, RecordUsage)]
+
+
+def tokens(call: RecordUsage) -> tuple[int, int, int, int, int]:
+    """Input, of it cached and written; output, of it reasoning."""
+    u = call.usage
+    return u.input_tokens, u.cached_input_tokens, u.cache_write_tokens, u.output_tokens, u.reasoning_tokens
+
+
+TOLD, CLAUDE = (1033, 333, 0, 233, 83), (1326, 742, 442, 242, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "scope", "used", "model", "provider"),
+    [
+        (s.OFFICIAL, "", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.TRACELOOP, "", TOLD, s.GPT, "openai"),
+        (s.TRACELOOP_OLD, "", (1033, 333, 0, 233, 0), s.GPT, "OpenAI"), (s.TRACELOOP_ANTHROPIC, "", CLAUDE, s.CLAUDE, "anthropic"),
+        (s.ANTHROPIC_SDK, "com.anthropic.sdk.python", CLAUDE, s.CLAUDE, "anthropic"), (s.OPENINFERENCE, "", TOLD, s.GPT, "openai"),
+        (s.OPENINFERENCE_EMBEDDING, "", (1051, 0, 0, 0, 0), "text-embedding-3-small", "openai"),
+        (s.OPENINFERENCE_ANTHROPIC, "", CLAUDE, s.CLAUDE, "anthropic"), (s.PYDANTIC, "pydantic-ai", TOLD, s.GPT, "openai"),
+        (s.PYDANTIC_OLD_ANTHROPIC, "pydantic-ai", CLAUDE, s.CLAUDE, "anthropic"), (s.OPENLIT, "", TOLD, s.GPT, "openai"),
+        (s.OPENLIT_ANTHROPIC, "openlit.instrumentation.anthropic", CLAUDE, s.CLAUDE, "anthropic"),
+        (s.LITELLM, "litellm", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.GOOGLE, "", TOLD, "gemini-2.5-flash-001", "gemini"),
+    ],
+)  # fmt: skip
+def test_each_instrumentation_is_booked_as_its_call_was(
+    said: dict[str, Any], scope: str, used: tuple[int, ...], model: str, provider: str
+) -> None:
+    (call,) = calls(s.span(said), scope=scope)
+    assert (tokens(call), call.usage.model, call.usage.provider, call.usage.key) == (used, model, provider, "checkout")
+    assert call.usage.response_id == said.get("gen_ai.response.id")
+
+
+@pytest.mark.parametrize("said", [s.TRACELOOP, s.TRACELOOP_OLD, s.OPENLIT, s.LITELLM])
+def test_the_requests_user_is_the_end_user(said: dict[str, Any]) -> None:
+    assert calls(s.span(said))[0].usage.end_user == "user-7"
+
+
+@pytest.mark.parametrize(("fresh", "scope"), [(142, "of its own"), (5000, "openlit.instrumentation.anthropic")])
+def test_cached_tokens_that_a_sender_leaves_outside_of_input_are_added_to_it(fresh: int, scope: str) -> None:
+    (call,) = calls(s.span(s.OPENLIT_ANTHROPIC | {"gen_ai.usage.input_tokens": fresh}), scope=scope)
+    assert tokens(call) == (fresh + 742 + 442, 742, 442, 242, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"), [(s.PYDANTIC, 288_675), (s.LITELLM, 309_000), (s.PYDANTIC | {"ledger.cost_usd": "0.5"}, 500_000_000)]
+)
+def test_a_cost_that_is_said_is_booked_and_a_persons_own_goes_first(said: dict[str, Any], cost: int) -> None:
+    assert calls(s.span(said))[0].cost == cost
+
+
+def test_no_cost_in_a_librarys_price_list_is_no_price_and_a_gateways_is_one() -> None:
+    assert [call.cost for call in calls(s.span(s.OPENLIT), s.span(s.OFFICIAL | {"gen_ai.usage.total_cost": 0}, 2))] == [None, 0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        s.PYDANTIC_OLD_AGENT, s.TRACELOOP | {"gen_ai.operation.name": "invoke_agent"},
+        s.OPENINFERENCE | {"openinference.span.kind": "AGENT"}, s.OPENINFERENCE | {"openinference.span.kind": "CHAIN"},
+    ],
+)  # fmt: skip
+def test_what_sums_up_calls_is_none(said: dict[str, Any]) -> None:
+    assert not calls(s.span(said))
+
+
+@pytest.mark.parametrize("outer", [s.PYDANTIC_ANTHROPIC, s.OPENINFERENCE_ANTHROPIC])
+def test_a_call_inside_a_call_is_told_by_the_outer_one(outer: dict[str, Any]) -> None:
+    (call,) = calls(s.span(s.ANTHROPIC_SDK, 2, parent=1), s.span(outer, 1))
+    assert call.usage.session == outer.get("gen_ai.conversation.id") and tokens(call) == CLAUDE
+
+
+def test_a_call_inside_one_that_says_nothing_of_usage_is_told_itself() -> None:
+    found = calls(s.span(s.ANTHROPIC_SDK, 2, parent=1), s.span(s.UNTOLD, 1))
+    assert [call.usage.input_tokens for call in found] == [1326, 0]
+
+
+def test_two_instrumentations_of_one_call_have_one_identity_in_whatever_bodies_they_come() -> None:
+    (one,), (other,) = calls(s.span(s.ANTHROPIC_SDK, 1)), calls(s.span(s.TRACELOOP_ANTHROPIC, 2, traceId="cd" * 16))
+    assert one.digest == other.digest and one.event_id == s.ANTHROPIC_ID
+
+
+@pytest.mark.parametrize("response", [..., "", "chatcmpl-123", "x" * 1000])
+def test_a_response_id_that_may_come_again_does_not_make_two_calls_one(response: Any) -> None:
+    one, other = calls(*(s.span(s.OFFICIAL | {"gen_ai.response.id": response}, place) for place in (1, 2)))
+    assert one.digest != other.digest
+
+
+def test_a_stream_whose_usage_was_not_asked_for_is_a_call_without_a_price() -> None:
+    (call,) = calls(s.span(s.UNTOLD))
+    assert (call.cost, call.usage.input_tokens, call.usage.model) == (None, 0, s.GPT)
+
+
+@pytest.mark.parametrize("code", [2, "STATUS_CODE_ERROR"])
+def test_a_call_that_failed_and_used_nothing_is_none(code: int | str) -> None:
+    assert not calls(s.span(s.LITELLM_FAILED, status={"code": code, "message": "no such model"}))
+
+
+def test_protobuf_says_the_same_of_scope_parent_and_failure() -> None:
+    message = ExportTraceServiceRequest()
+    scope = message.resource_spans.add().scope_spans.add()
+    scope.scope.name = "openlit.instrumentation.anthropic"
+    for place, (said, code) in enumerate(((s.OPENLIT_ANTHROPIC, 0), (s.ANTHROPIC_SDK, 0), (s.LITELLM_FAILED, 2)), 1):
+        span = scope.spans.add(trace_id=b"\1" * 16, span_id=bytes([place] * 8), end_time_unix_nano=s.END_US * 1000)
+        span.parent_span_id, span.status.code = (b"\1" * 8 if place == 2 else b""), code  # type: ignore[assignment]
+        span.attributes.add(key="user.id").value.array_value.values.add(string_value="no text")
+        for name, value in said.items():
+            if isinstance(value, int):
+                span.attributes.add(key=name).value.int_value = value
+            elif isinstance(value, str):
+                span.attributes.add(key=name).value.string_value = value
+    (call,) = parse_delivery(message.SerializeToString(), "acme", ACCOUNT, PROTOBUF)
+    assert not isinstance(call, Rejected) and tokens(call) == CLAUDE and call.usage.end_user is None
