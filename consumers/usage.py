@@ -230,7 +230,7 @@ class UsageConsumer(ConsumerRebalanceListener):
             first = oldest.get(partition)
             try:
                 at = await consumer.position(partition) if first is None else first.offset
-            except IllegalStateError:  # it has just gone to another consumer
+            except KafkaError:  # it has just gone to another consumer, or the group has no coordinator
                 continue
             age_s = time.time() - first.timestamp / 1000 if first is not None else 0.0
             labels = (partition.topic.removeprefix(self.kafka.prefix), str(partition.partition))
