@@ -33,11 +33,17 @@ async def standing(
 
     `now_us`: where it lies in a window, what that window's end will have seen is forecast; None: `at_us`.
     """
+    books = await knowing(connection, head, scopes, periods, at_us)
+    return shown(books, scopes, periods, at_us, at_us if now_us is None else now_us)
+
+
+async def knowing(connection: AsyncConnection, head: Head, scopes: Sequence[str], periods: Sequence[Period], at_us: int) -> Books:
+    """Books that know what `shown` reads."""
     books = await caps_about(connection, head, scopes)
     await projections.load_sums(connection, [(head.org_id, books, wanted(books, scopes, periods, at_us))])
     if Period.HOUR in periods:
         await count_hour(connection, head, books, scopes, windows_at(at_us, head.zone)[Period.HOUR])
-    return shown(books, scopes, periods, at_us, at_us if now_us is None else now_us)
+    return books
 
 
 def wanted(books: Books, scopes: Iterable[str], periods: Iterable[Period], at_us: int) -> set[SumKey]:

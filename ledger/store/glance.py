@@ -67,10 +67,9 @@ class Glances:
             head = await reports.head(connection, asked.org)
             if head is None:
                 return None
-            books = await balances.caps_about(connection, head, asked.scopes)
             moment, now_us = _moments(at_us, clock_us, head)
-            wanted = balances.wanted(books, asked.scopes, asked.periods, moment)
-            await projections.load_sums(connection, [(head.org_id, books, wanted)])
+            books = await balances.knowing(connection, head, asked.scopes, asked.periods, moment)
+        wanted = balances.wanted(books, asked.scopes, asked.periods, moment)
         self._remember(asked, _Took(head, frozenset(balances.capped(books, asked.scopes)), _by_period(wanted)))
         return head, balances.shown(books, asked.scopes, asked.periods, moment, now_us)
 
