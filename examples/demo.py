@@ -7,6 +7,7 @@ obeys the ledger's key commands. Only the clock is fast, until the show is over;
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -35,12 +36,17 @@ DAY_US = 86_400_000_000
 BEFORE_MIDNIGHT_US = 2_700_000_000
 LOOP_FROM_US, LOOP_EVERY_US, LOOP_CALLS = 900_000_000, 3_000_000, 660
 AFTER_US = 60_000_000
-IN_FLIGHT = 64
+MOST_UNBOOKED = 40
+STRIDE_US = 2_000_000
 GATEWAY_TOKEN = "DEMO_GATEWAY_TOKEN"
 
 
 class FastClock:
-    """Trace time: starts 45 minutes before a midnight of UTC and runs `speed` times as fast, until `settle`."""
+    """Trace time: starts 45 minutes before a midnight of UTC and runs `speed` times as fast, until `settle`.
+
+    It waits for the show: it stands still a stride after the instant that was waited for last, so that a slow machine sees the
+    same show, only longer.
+    """
 
     def __init__(self, speed: float) -> None:
         now_us = time.time_ns() // 1000
@@ -49,17 +55,21 @@ class FastClock:
         self.start_us = self.midnight_us - BEFORE_MIDNIGHT_US
         self.speed = speed
         self._began = time.monotonic()
+        self._latest_us: float = self.start_us
         self._settled = False
 
     def __call__(self) -> int:
         """Microseconds since 1970."""
         if self._settled:
             return time.time_ns() // 1000
-        return self.start_us + int((time.monotonic() - self._began) * 1_000_000 * self.speed)
+        return int(min(self._ahead_us(), self._latest_us))
 
-    def begin(self) -> None:
-        """The first call is now."""
-        self._began = time.monotonic()
+    def _ahead_us(self) -> float:
+        return self.start_us + (time.monotonic() - self._began) * 1_000_000 * self.speed
+
+    def run_free(self) -> None:
+        """From here on it waits for nobody."""
+        self._leave_at(math.inf)
 
     def settle(self) -> None:
         """From here on it is the system's clock."""
@@ -67,7 +77,12 @@ class FastClock:
 
     async def until(self, offset_us: int) -> None:
         """Waits for an instant of the trace."""
+        self._leave_at(self.start_us + offset_us + STRIDE_US)
         await asyncio.sleep(max(0.0, (self.start_us + offset_us - self()) / 1_000_000 / self.speed))
+
+    def _leave_at(self, latest_us: float) -> None:
+        self._began += max(0.0, self._ahead_us() - self._latest_us) / 1_000_000 / self.speed
+        self._latest_us = latest_us
 
 
 @dataclass
@@ -94,19 +109,16 @@ class Stage:
 
 
 async def act(stage: Stage, calls: list[Call]) -> None:
-    """Every agent makes its calls when they are due."""
-    free, under_way = asyncio.Semaphore(IN_FLIGHT), set[asyncio.Task[None]]()
-    stage.clock.begin()
+    """Every agent makes its calls when they are due, and not faster than the ledger books them."""
+    under_way = set[asyncio.Task[None]]()
     try:
         for call in calls:
             await stage.clock.until(call.offset_us)
-            await free.acquire()
-            if call.agent.name == RUNAWAY and call.offset_us < BEFORE_MIDNIGHT_US and stage.clock() >= stage.clock.midnight_us:
-                free.release()  # on a slow machine the loop falls behind; what it did not get done is not made up for the day after
-                continue
+            while len(under_way) + stage.gateway.unreported >= MOST_UNBOOKED:
+                await asyncio.sleep(0.005)
             task = asyncio.create_task(_call(stage, call))
             under_way.add(task)
-            task.add_done_callback(lambda done: (under_way.discard(done), free.release()))
+            task.add_done_callback(under_way.discard)
         await asyncio.gather(*under_way)
     finally:
         for task in under_way:
@@ -138,7 +150,7 @@ async def time_the_pause(stage: Stage) -> None:
 
 async def caught_up(stage: Stage) -> None:
     """Until the ledger has booked what the gateway accepted, and every key command is confirmed."""
-    while stage.gateway.reporter.reported < stage.gateway.accepted.total():
+    while stage.gateway.unreported:
         await asyncio.sleep(0.05)
     while any(
         row["delivery"] in ("pending", "attempted") for row in (await stage.client.get(f"/v1/orgs/{ORG}/commands")).json()["commands"]
@@ -163,7 +175,7 @@ async def staged(listen: str, gateway_port: int, database: Path, speed: float) -
         await ledger.service.record([*policy.orders((), (), (), prune=False), SetConnection(org=ORG, by="demo", connection=way)])
         async with (
             httpx.AsyncClient(base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}) as client,
-            httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=IN_FLIGHT)) as agents,
+            httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=MOST_UNBOOKED)) as agents,
         ):
             yield Stage(clock, ledger, gateway, client, agents, Story(), token)
 
@@ -191,6 +203,7 @@ async def show(stage: Stage, watch: Watch) -> None:
     try:
         await act(stage, calls)
         await stage.clock.until(calls[-1].offset_us + AFTER_US)
+        stage.clock.run_free()
         await caught_up(stage)
         await timing
         await watch.last(stage)

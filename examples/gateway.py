@@ -102,6 +102,11 @@ class Gateway:
         self.refused: Counter[str] = Counter()
         self._ids = itertools.count(1)
 
+    @property
+    def unreported(self) -> int:
+        """How many calls were answered that the ledger has not answered for yet."""
+        return self.accepted.total() - self.reporter.reported
+
     def complete(self, secret: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """One call: answered and reported, or refused."""
         key = self.by_secret.get(secret)
