@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, Table, text
@@ -14,6 +15,7 @@ from .packing import pack_row, pieces
 FEWEST_SEPARATE = 200  # identities per org from which orgs are asked for one by one: each costs a round trip
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 _NOTHING = text("SELECT 1")
+MOST_ROWS = 200  # in one statement of SQLite's
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
 
 
@@ -40,7 +42,7 @@ async def append_rows(
     fields in the order of `names` where that is another."""
     driver = await _driver(connection)
     if not is_postgres(connection):
-        await driver.executemany(f"INSERT INTO {table.name} VALUES ({','.join('?' * len(table.columns))})", rows)
+        await _put(driver, f"INSERT INTO {table.name} {{}}", rows)
         return
 
     async def stream() -> AsyncIterator[bytes]:
@@ -119,9 +121,11 @@ async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
         await driver.execute(f"{_upsert_sql(table, f'SELECT {_columns(names)} FROM {staged}')}; DELETE FROM {staged}")
+    elif is_postgres(connection):
+        marks = ",".join(f"${n}" for n in range(1, len(names) + 1))
+        await driver.executemany(_upsert_sql(table, f"VALUES ({marks})"), rows)
     else:
-        marks = [f"${n}" for n in range(1, len(names) + 1)] if is_postgres(connection) else ["?"] * len(names)
-        await driver.executemany(_upsert_sql(table, f"VALUES ({','.join(marks)})"), rows)
+        await _put(driver, _upsert_sql(table, "{}"), rows)
 
 
 async def update_rows(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -134,10 +138,21 @@ async def update_rows(connection: AsyncConnection, table: Table, names: Sequence
         staged = await _stage(driver, table, names, rows)
         news = ",".join(f'"{name}"=s."{name}"' for name in names[1:])
         await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}; DELETE FROM {staged}")
+    elif is_postgres(connection):
+        news = ",".join(f'"{name}"=${n}' for n, name in enumerate(names[1:], 2))
+        await driver.executemany(f"UPDATE {table.name} SET {news} WHERE {key} = $1", rows)
     else:
-        postgres = is_postgres(connection)
-        news = ",".join(f'"{name}"={f"${n}" if postgres else f"?{n}"}' for n, name in enumerate(names[1:], 2))
-        await driver.executemany(f"UPDATE {table.name} SET {news} WHERE {key} = {'$1' if postgres else '?1'}", rows)
+        news = ",".join(f'"{name}"=s.column{n}' for n, name in enumerate(names[1:], 2))
+        await _put(driver, f"UPDATE {table.name} SET {news} FROM ({{}}) AS s WHERE {key} = s.column1", rows)
+
+
+async def _put(driver: Any, query: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Runs SQLite's statement, `{}` in it being many rows. Its driver takes turns with the rest of the process at every step of a
+    statement: row by row, a process that has other work would wait for its turn as many times."""
+    for part in chunks(rows, MOST_ROWS):
+        row = f"({','.join('?' * len(part[0]))})"
+        async with driver.execute(query.format(f"VALUES {','.join([row] * len(part))}"), [*chain.from_iterable(part)]):
+            pass
 
 
 async def _stage(driver: Any, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
