@@ -1,10 +1,11 @@
 """Owns reading records where they lie, byte by byte, for those that the client library can't parse; refuses damaged ones.
 
 A header's name may be any bytes for the broker. The library wants UTF-8 there, and raises for the whole fetch. Read here,
-what is not UTF-8 in a name is escaped (`surrogateescape`), and `wire.records` says why the record can't be booked.
+what is not UTF-8 in a name is escaped (`surrogateescape`), and `wire.records` says why the record can't be booked. As for the
+library, what a transaction took back or has not sent for good is not there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -20,9 +21,10 @@ Record = ConsumerRecord[bytes | None, bytes | None]
 
 MOST_FETCHED_BYTES = 256 * 1024  # about ten milliseconds of reading; a batch that is larger comes whole all the same
 _WAIT_MS = 1_000
-_BATCH = Struct(">qiibIhiqqqhii")  # format 2: base offset, length, epoch, magic, CRC, attributes, … first and last time …, count
+_COMMITTED = 1
+_BATCH = Struct(">qiibIhiqqqhii")  # format 2: base offset, length, epoch, magic, CRC, attributes, … times, producer, … count
 _AFTER_LENGTH, _AFTER_CRC = 12, 21
-_CODEC, _APPEND_TIME, _CONTROL = 0x07, 0x08, 0x20
+_CODEC, _APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 _DECODE = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 
 
@@ -39,29 +41,36 @@ async def read_from(kafka: Kafka, place: TopicPartition, offset: int) -> list[Re
         if leader is None or leader < 0:
             raise LeaderNotAvailableError(f"{place.topic}/{place.partition}")
         wanted = [(place.topic, [(place.partition, offset, MOST_FETCHED_BYTES)])]
-        answer = await client.send(leader, FetchRequest(_WAIT_MS, 1, MOST_FETCHED_BYTES, 0, wanted))
+        answer = await client.send(leader, FetchRequest(_WAIT_MS, 1, MOST_FETCHED_BYTES, _COMMITTED, wanted))
     finally:
         await client.close()
-    ((_, ((_, code, *_, data),)),) = answer.topics
+    ((_, ((_, code, _, *more, data),)),) = answer.topics
     if code:
         raise for_code(code)(f"{place.topic}/{place.partition} at {offset}")
-    return [record for record in parse(place, data or b"") if record.offset >= offset]
+    aborted = next((part for part in more if isinstance(part, list)), [])  # among numbers, which differ by version
+    return [record for record in parse(place, data or b"", aborted) if record.offset >= offset]
 
 
-def parse(place: TopicPartition, data: bytes) -> Iterator[Record]:
+def parse(place: TopicPartition, data: bytes, aborted: Sequence[tuple[int, int]] = ()) -> Iterator[Record]:
     """The records of whole batches, as a broker sends them; a last one that is cut off is left out.
 
-    Raises CorruptRecordException.
+    `aborted`: transactions that were taken back, as producer and first offset; each ends at its producer's next marker. Raises
+    CorruptRecordException.
     """
-    at = 0
+    at, taken_back, ahead = 0, set[int](), sorted(aborted, key=lambda transaction: transaction[1], reverse=True)
     while at + _BATCH.size <= len(data):
-        base, length, _, magic, crc, attributes, _, first_ms, last_ms, _, _, _, count = _BATCH.unpack_from(data, at)
+        base, length, _, magic, crc, attributes, _, first_ms, last_ms, producer, _, _, count = _BATCH.unpack_from(data, at)
         batch, at = data[at : at + _AFTER_LENGTH + length], at + _AFTER_LENGTH + length
         if at > len(data):
             return
         if magic != 2 or calc_crc32c(batch[_AFTER_CRC:]) != crc:
             raise CorruptRecordException(f"{place.topic}/{place.partition}: the batch at {base} is damaged, or of a format before 2")
+        while ahead and ahead[-1][1] <= base:
+            taken_back.add(ahead.pop()[0])
         if attributes & _CONTROL:
+            taken_back.discard(producer)
+            continue
+        if attributes & _TRANSACTIONAL and producer in taken_back:
             continue
         body = batch[_BATCH.size :]
         if codec := attributes & _CODEC:

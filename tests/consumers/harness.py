@@ -307,3 +307,18 @@ def sigstopped(process: Process) -> Iterator[None]:
         yield
     finally:
         process.signal(signal.SIGCONT)
+
+
+class TakenBack(Exception):
+    """The producer changed its mind."""
+
+
+@contextlib.asynccontextmanager
+async def transaction(stage: Stage, name: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**stage.kafka.client(), transactional_id=f"{stage.kafka.prefix}{name}")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            yield producer
+    finally:
+        await producer.stop()

@@ -1,6 +1,7 @@
 """Records nobody would want: each has its place, its neighbours are booked, and the consumer goes on, or stops with words."""
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -13,7 +14,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 
-from tests.consumers.harness import Event, Stage, events, ledger
+from tests.consumers.harness import Event, Stage, TakenBack, events, ledger, transaction
 from tests.consumers.test_topics import set_settings
 
 Sent = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
@@ -113,6 +114,27 @@ async def test_a_header_whose_name_is_not_utf_8_is_one_dead_letter_and_its_fetch
     assert len(await stage.read("usage.dead")) == 5
     again = await asyncio.to_thread(ledger, stage, "dead", "replay")
     assert "still unreadable 5" in again
+
+
+async def test_beside_a_header_that_is_not_utf_8_what_a_transaction_took_back_is_not_booked(stage: Stage) -> None:
+    """The fetch that is read without the client library holds it all."""
+    topic = stage.kafka.topic("usage")
+    await send_unnamed(stage, [event("good"), event("nameless")], 1, 1)
+    with contextlib.suppress(TakenBack):
+        async with transaction(stage, "regrets") as producer:
+            await producer.send_and_wait(topic, event("taken back"), key=b"org-0", partition=1)
+            raise TakenBack
+    async with transaction(stage, "means it") as producer:
+        await producer.send_and_wait(topic, event("meant"), key=b"org-0", partition=1)
+    async with transaction(stage, "undecided") as producer:
+        await producer.send_and_wait(topic, event("not sent yet"), key=b"org-0", partition=1)
+        stage.start("usage", "relay")
+        await stage.until_booked(extra=2)
+        async with stage.database.reader.connect() as connection:
+            rows = list(await connection.scalars(text("SELECT event_id FROM journal WHERE kind = 'UsageRecorded' ORDER BY event_id")))
+        assert rows == ["good", "meant"]
+    await stage.until_booked(extra=3)
+    assert len(await stage.read("usage.dead")) == 1
 
 
 @pytest.mark.parametrize("key", [b"noisy", None], ids=["by its key", "without a key, so in every partition"])

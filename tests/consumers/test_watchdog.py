@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from sqlalchemy import text
 
 from consumers.watchdog import STALLED_S, Watchdog
 from ledger.kafka import Kafka, admin
-from tests.consumers.harness import Stage, events
+from tests.consumers.harness import Stage, TakenBack, events, transaction
 from tests.consumers.test_bad_records import event, send
 
 FIRST, SECOND = TopicPartition("usage", 0), TopicPartition("usage", 1)
@@ -90,10 +89,10 @@ async def test_what_a_transaction_takes_back_is_not_booked_and_what_nobody_can_r
     """The end of a topic is behind the mark that ends a transaction, and behind what was deleted unread."""
     async with transaction(stage, "kept") as made:
         await made.send_and_wait(stage.kafka.topic("usage"), event("kept"), key=b"org-0", partition=0)
-    with contextlib.suppress(Taken):
+    with contextlib.suppress(TakenBack):
         async with transaction(stage, "taken back") as made:
             await made.send_and_wait(stage.kafka.topic("usage"), event("taken-back"), key=b"org-0", partition=1)
-            raise Taken
+            raise TakenBack
     unread = TopicPartition(stage.kafka.topic("usage"), 2)
     await send(stage, [(b"org-0", event("unread"), ())], partition=unread.partition)
     async with admin(stage.kafka) as client:
@@ -108,18 +107,3 @@ async def test_what_a_transaction_takes_back_is_not_booked_and_what_nobody_can_r
         metrics = (await client.get("/metrics/")).text
     lags = re.findall(r'^ledger_lag_records\{partition="(\d)",topic="usage"\} (.+)$', metrics, re.M)
     assert dict(lags).keys() >= {"0", "1", "2"} and {lag for _, lag in lags} == {"0.0"}  # though hardly anything was booked
-
-
-class Taken(Exception):
-    """The producer changed its mind."""
-
-
-@contextlib.asynccontextmanager
-async def transaction(stage: Stage, name: str) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(**stage.kafka.client(), transactional_id=f"{stage.kafka.prefix}{name}")
-    await producer.start()
-    try:
-        async with producer.transaction():
-            yield producer
-    finally:
-        await producer.stop()
