@@ -134,8 +134,8 @@ def _resource(name: str, config: dict[str, str] | None = None) -> ConfigResource
 async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer for the block: a record that it acknowledged is on every replica in sync."""
     producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES)
-    await producer.start()
     try:
+        await producer.start()
         yield producer
     finally:
         await producer.stop()

@@ -2,17 +2,20 @@
 that is away holds up no sender."""
 
 import asyncio
+import gc
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from ledger.api.app import build_app
 from ledger.core.commands import SetConnection
 from ledger.core.connections import Connection, Gateway
-from ledger.kafka import door, producing
+from ledger.kafka import Kafka, door, producing
 from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.store import tokens
@@ -22,6 +25,7 @@ from tests.consumers.harness import Stage, staged
 from tests.gateways.payloads import litellm
 from tests.servers.kafka import Server as KafkaServer
 from tests.servers.postgres import Server, own_postgres
+from tests.servers.processes import free_port
 from tests.wire.events import raw
 
 HEADERS = {"Authorization": "Bearer ingest-token-000001"}
@@ -97,3 +101,13 @@ async def test_a_broker_that_does_not_answer_is_a_503_and_nothing_was_taken(stag
         async with httpx.AsyncClient(transport=httpx.ASGITransport(build_app(service)), base_url="http://t", headers=HEADERS) as client:
             answer = await client.post("/v1/usage", content=raw(), headers=ONE)
     assert answer.status_code == 503 and "nothing was taken" in answer.json()["detail"]
+
+
+async def test_a_broker_that_is_not_there_leaves_nothing_open_behind_the_error() -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(KafkaConnectionError):
+            async with producing(Kafka(f"127.0.0.1:{free_port()}", "")):
+                pass
+        gc.collect()
+    assert [str(warning.message) for warning in warned if warning.category is ResourceWarning and "Kafka" in str(warning.message)] == []
