@@ -190,6 +190,7 @@ def _rounded(total: int, per_nano: int) -> Nanos | None:
 _ALIASES = {
     "aws.bedrock": "aws", "bedrock": "aws", "bedrock_converse": "aws", "amazon bedrock": "aws", "amazon-bedrock": "aws",
     "azure.ai.openai": "azure", "azure.ai.inference": "azure", "azure_ai": "azure", "az.ai.openai": "azure",
+    "azure-openai": "azure", "togetherai": "together",
     "gcp.gemini": "google", "gcp.vertex_ai": "google", "gcp.gen_ai": "google", "vertex_ai": "google", "gemini": "google",
     "google vertex": "google", "google ai studio": "google", "google-vertex": "google", "google-ai-studio": "google",
     "x_ai": "x-ai", "xai": "x-ai", "mistral_ai": "mistral", "moonshot_ai": "moonshotai", "moonshot": "moonshotai",

@@ -13,41 +13,45 @@ import msgspec
 from ..core.money import Nanos
 from .fields import Refused, amount_of, count_of, text_of
 
-INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.tokens")
 OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
 CACHED = (
     "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.input_tokens.cached", "gen_ai.usage.cache_read_input_tokens",
-    "gen_ai.usage.details.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read",
+    "gen_ai.usage.details.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read", "ai.usage.cachedInputTokens",
 )  # fmt: skip
 WRITTEN = (
     "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.input_tokens.cache_write",
     "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.details.cache_creation_input_tokens",
-    "llm.token_count.prompt_details.cache_write",
+    "llm.token_count.prompt_details.cache_write", "ai.usage.inputTokenDetails.cacheWriteTokens",
 )  # fmt: skip
 REASONING = (
     "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.reasoning_tokens",
-    "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning",
+    "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning", "ai.usage.reasoningTokens",
 )  # fmt: skip
-MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name")
-PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id")
+PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
 COST = ("ledger.cost_usd", "gen_ai.usage.total_cost")
 ESTIMATE = ("gen_ai.usage.cost", "operation.cost", "gen_ai.cost.total_cost", "llm.cost.total")
 KEY, WORKSPACE, MEMBER, PRESET = "ledger.key", "ledger.workspace", "ledger.member", "ledger.preset"
-USER = ("user.id", "enduser.id", "gen_ai.user", "gen_ai.request.user", "llm.user")  # the last three: the request's `user`
-SESSION = ("session.id", "gen_ai.conversation.id")
+USER = (
+    "user.id", "enduser.id", "gen_ai.user", "gen_ai.request.user", "llm.user",  # the last three: the request's `user`
+    "ai.telemetry.metadata.userId",
+)  # fmt: skip
+SESSION = ("session.id", "gen_ai.conversation.id", "ai.telemetry.metadata.sessionId")
 RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
-KIND, AGENT = "openinference.span.kind", "agent_name"
+KIND, AGENT, STEP = "openinference.span.kind", "agent_name", "ai.operationId"
 OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
 OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
     {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER, *SESSION,
-     RESPONSE, OPERATION, SERVICE, KIND, AGENT, OPENROUTER_TRACE,
+     RESPONSE, OPERATION, SERVICE, KIND, AGENT, STEP, OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
 _SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "execute_tool"})  # their totals are their calls' again
 _MODELS = frozenset({"LLM", "EMBEDDING"})  # OpenInference's kinds of span that are calls to a model
+_DOES = ".do"  # Vercel's AI SDK: `ai.generateText` sums up what each `ai.generateText.doGenerate` in it used
 _ANSWERING = frozenset({"chat", "text_completion", "generate_content"})
 _OUTSIDE = "openlit.instrumentation.anthropic"  # passes on Anthropic's own count of input, which is of what is new
 _UNIQUE = 20  # a response id as long is drawn at random; `chatcmpl-123` of a server at home comes again
@@ -84,7 +88,7 @@ def is_call(span: Span) -> bool:
     """
     a = span.attributes
     operation, kind = a.get(OPERATION), a.get(KIND)
-    if operation in _SUMS or (kind is not None and kind not in _MODELS):
+    if operation in _SUMS or (kind is not None and kind not in _MODELS) or _DOES not in str(a.get(STEP, _DOES)):
         return False
     if not says_usage(span):
         return (operation is None or operation in _ANSWERING) and not span.failed and bool(a.get(RESPONSE))
@@ -107,6 +111,13 @@ def calls_of(spans: Iterable[Any]) -> list[Any]:
         return found
     outer = {(span.trace_id, span.span_id) for span in found if isinstance(span, Span) and says_usage(span)}
     return [span for span in found if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer]
+
+
+def provider_of(span: Span) -> Any:
+    """Who served the call. Vercel's AI SDK adds which of its interfaces: `openai.responses`."""
+    a = span.attributes
+    provider = a.get(OPENROUTER + "provider_name") or first(a, PROVIDER)
+    return provider.partition(".")[0] if STEP in a and isinstance(provider, str) else provider
 
 
 def id_of(span: Span) -> str:

@@ -34,6 +34,7 @@ from .genai import (
     first,
     id_of,
     input_of,
+    provider_of,
     response_of,
 )  # fmt: skip
 from .usage import EnvelopeError, identity
@@ -236,7 +237,7 @@ def command_of(span: Span, org: str, source: str, event_id: str, key: str, membe
     source, event_id = name_of("source", source, 512) or "", text_of("id", event_id, 512) or ""
     usage = Usage(
         org=org, key=name_of(KEY, key, MOST_ID) or KEYLESS, workspace=name_of(WORKSPACE, a.get(WORKSPACE), MOST_ID),
-        model=name_of(MODEL[0], first(a, MODEL)), provider=name_of(PROVIDER[0], a.get(OPENROUTER + "provider_name") or first(a, PROVIDER)),
+        model=name_of(MODEL[0], first(a, MODEL)), provider=name_of(PROVIDER[0], provider_of(span)),
         input_tokens=incoming, cached_input_tokens=cached, cache_write_tokens=written, output_tokens=count_of(OUTPUT[0], first(a, OUTPUT)),
         reasoning_tokens=count_of(REASONING[0], first(a, REASONING)), byok=str(a.get(OPENROUTER + "is_byok")).lower() == "true",
         member=name_of(MEMBER, member if member is not None else a.get(MEMBER)), end_user=name_of(USER[0], first(a, USER)),

@@ -84,6 +84,23 @@ GOOGLE: dict[str, Any] = _used(1033, 233) | {
     "gen_ai.response.model": "gemini-2.5-flash-001", "gen_ai.response.id": "vd2taKyPKbPy-8YPu5m-4Ao",
     "gen_ai.usage.cache_read.input_tokens": 333, "gen_ai.usage.reasoning.output_tokens": 83,
 }  # fmt: skip
+# Vercel's ai 6.0.326 with @ai-sdk/openai 3.0.141, each call inside a span that sums up
+VERCEL: dict[str, Any] = _used(1033, 233) | {
+    "ai.operationId": "ai.streamText.doStream", "ai.model.provider": "openai.responses", "ai.model.id": "gpt-4o-mini",
+    "gen_ai.system": "openai.responses", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.response.model": GPT,
+    "gen_ai.response.id": OPENAI_ID, "ai.response.id": OPENAI_ID, "ai.usage.inputTokens": 1033,
+    "ai.usage.inputTokenDetails.noCacheTokens": 700, "ai.usage.inputTokenDetails.cacheReadTokens": 333, "ai.usage.outputTokens": 233,
+    "ai.usage.outputTokenDetails.reasoningTokens": 83, "ai.usage.totalTokens": 1266, "ai.usage.reasoningTokens": 83,
+    "ai.usage.cachedInputTokens": 333, "ai.telemetry.metadata.userId": "user-7", "ai.telemetry.metadata.sessionId": "run-17",
+}  # fmt: skip
+VERCEL_SUM: dict[str, Any] = {
+    "ai.operationId": "ai.streamText", "ai.model.provider": "openai.responses", "ai.model.id": "gpt-4o-mini",
+    "ai.usage.inputTokens": 2066, "ai.usage.outputTokens": 466, "ai.usage.cachedInputTokens": 666, "ai.usage.reasoningTokens": 166,
+}  # fmt: skip
+VERCEL_EMBEDDING: dict[str, Any] = {
+    "ai.operationId": "ai.embed.doEmbed", "ai.model.provider": "openai.embedding", "ai.model.id": "text-embedding-3-small",
+    "ai.usage.tokens": 1051,
+}  # fmt: skip
 
 
 def span(said: dict[str, Any], place: int = 1, parent: int | None = None, **more: Any) -> dict[str, Any]:

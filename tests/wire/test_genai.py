@@ -38,6 +38,7 @@ TOLD, CLAUDE = (1033, 333, 0, 233, 83), (1326, 742, 442, 242, 0)
         (s.PYDANTIC_OLD_ANTHROPIC, "pydantic-ai", CLAUDE, s.CLAUDE, "anthropic"), (s.OPENLIT, "", TOLD, s.GPT, "openai"),
         (s.OPENLIT_ANTHROPIC, "openlit.instrumentation.anthropic", CLAUDE, s.CLAUDE, "anthropic"),
         (s.LITELLM, "litellm", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.GOOGLE, "", TOLD, "gemini-2.5-flash-001", "gemini"),
+        (s.VERCEL, "ai", TOLD, s.GPT, "openai"), (s.VERCEL_EMBEDDING, "ai", (1051, 0, 0, 0, 0), "text-embedding-3-small", "openai"),
     ],
 )  # fmt: skip
 def test_each_instrumentation_is_booked_as_its_call_was(
@@ -48,7 +49,7 @@ def test_each_instrumentation_is_booked_as_its_call_was(
     assert call.usage.response_id == said.get("gen_ai.response.id")
 
 
-@pytest.mark.parametrize("said", [s.TRACELOOP, s.TRACELOOP_OLD, s.OPENLIT, s.LITELLM])
+@pytest.mark.parametrize("said", [s.TRACELOOP, s.TRACELOOP_OLD, s.OPENLIT, s.LITELLM, s.VERCEL])
 def test_the_requests_user_is_the_end_user(said: dict[str, Any]) -> None:
     assert calls(s.span(said))[0].usage.end_user == "user-7"
 
@@ -74,6 +75,7 @@ def test_no_cost_in_a_librarys_price_list_is_no_price_and_a_gateways_is_one() ->
     "said",
     [
         s.PYDANTIC_OLD_AGENT, s.TRACELOOP | {"gen_ai.operation.name": "invoke_agent"},
+        s.VERCEL_SUM, s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
         s.OPENINFERENCE | {"openinference.span.kind": "AGENT"}, s.OPENINFERENCE | {"openinference.span.kind": "CHAIN"},
     ],
 )  # fmt: skip
