@@ -35,9 +35,17 @@ def apply(
 
     What it leaves out of an org (time_zone, enforce, brake, labels) or of a key stays as it is.
     """
-    code = run(lambda: carry_out(str(file), file.read_text(), plan=plan, yes=yes, prune=prune))
+    code = run(lambda: carry_out(str(file), _text(file), plan=plan, yes=yes, prune=prune))
     if code:
         raise typer.Exit(code)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Wrong(f"{file}: line {line}: is not UTF-8 text: save it as UTF-8") from None
 
 
 async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool) -> int:

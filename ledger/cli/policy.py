@@ -106,6 +106,8 @@ def _plain_value(node: yaml.Node) -> Any:
     for mapping in _mappings(node):
         seen: set[str] = set()
         for key, _ in mapping.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a name is not plain text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
             seen.add(key.value)
@@ -156,6 +158,6 @@ def _line(node: yaml.Node, place: tuple[int | str, ...]) -> int:
 def _plain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "is not known here"
-    if fault["type"] == "model_type":
+    if fault["type"] in ("model_type", "dict_type"):
         return "is not a mapping of names to values" + (", such as org: {id: acme}" if fault["loc"] == ("org",) else "")
     return fault["msg"].removeprefix("Value error, ")

@@ -120,12 +120,20 @@ def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger
         ("org: {id: acme}\nkeys:\n  k: {credentials: [a, '']}\n", 3, "keys.k.credentials.1"),
         ("- just\n- a list\n", 1, "org"),
         ("org: acme\n", 1, "org: is not a mapping of names to values, such as org: {id: acme}"),
+        ("org: {id: acme}\ncaps:\n", 2, "caps: is not a mapping of names to values"),
+        ("org: {id: acme}\n? [a, b]\n: c\n", 2, "a name is not plain text"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_refused_names_the_line_and_the_field(ledger: Ledger, text: str, line: int, word: str) -> None:
     said = ledger("apply", ledger.file(text), "--yes", code=1).stderr
     assert f"policy.yaml: line {line}: " in said and word in said
     assert ledger.rows("get", "orgs") == []
+
+
+def test_a_file_in_another_encoding_is_refused_at_its_line(ledger: Ledger) -> None:
+    path = ledger.home / "latin.yaml"
+    path.write_bytes("org:\n  id: café\n".encode("latin-1"))
+    assert "latin.yaml: line 2: is not UTF-8" in ledger("apply", str(path), "--yes", code=1).stderr
 
 
 @pytest.mark.parametrize("text", ["", "---\n", "# nothing\n"])
