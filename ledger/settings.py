@@ -17,7 +17,7 @@ from .gateways.channels import Channel, EmailChannel, SlackChannel, WebhookChann
 from .kafka import Kafka
 
 PREFIX = "LEDGER_"
-_FROM_KUBERNETES = re.compile(r"LEDGER_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+_FROM_KUBERNETES = re.compile(r"LEDGER_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=).*")
 
 
 class Settings(BaseModel):
@@ -113,7 +113,7 @@ def read_settings(environ: Mapping[str, str], dotenv: Path = Path(".env")) -> Se
     values: dict[str, str] = {}
     wrong: list[str] = []
     for name, value in given.items():
-        if not name.startswith(PREFIX) or _FROM_KUBERNETES.fullmatch(name):
+        if not name.startswith(PREFIX) or _FROM_KUBERNETES.fullmatch(f"{name}={value}"):
             continue
         field = name.removeprefix(PREFIX).lower()
         if field in Settings.model_fields:

@@ -18,7 +18,7 @@ from ..store import reports
 from ..store import tables as t
 from ..store.dialect import Database
 from ..wire.times import parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, scope_of, show, the_org
 
 ALL = 10**6
 EVERY_S = 1.0
@@ -49,11 +49,12 @@ def balances(
 
     async def work() -> None:
         moments = [_moment(name, text) for name, text in (("--at", at), ("--as-of", as_of), ("--until", until))]
+        scopes = [scope_of(text) for text in scope or ()]
         async with opened() as database:
             if watch:
-                await _watch(database, org, scope or [], period or [Period.DAY])
+                await _watch(database, org, scopes, period or [Period.DAY])
                 return
-            head, rows = await _read(database, org, scope or [], period or [Period.DAY], moments)
+            head, rows = await _read(database, org, scopes, period or [Period.DAY], moments)
         if form is not Format.TABLE:
             show(rows, form, _COLUMNS)
             return

@@ -18,6 +18,7 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..api.values import checked_scope
 from ..metrics import Metrics
 from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
@@ -120,6 +121,14 @@ async def the_org(connection: AsyncConnection, org: str | None) -> reports.Head:
     if len(known) != 1:
         raise Wrong("there is no org yet: `ledger apply FILE.yaml` makes one" if not known else "there are several orgs: say --org ORG")
     return known[0]
+
+
+def scope_of(text: str) -> str:
+    """A scope that a person named. Raises Wrong where it can be none, since what nobody spends in would only read as 0."""
+    try:
+        return checked_scope(text)
+    except ValueError as error:
+        raise Wrong(f"{text!r} {error}") from None
 
 
 def person() -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..core.keys import State
 from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import system_clock
@@ -16,7 +17,7 @@ from ..store import keys as keyed
 from ..store import tables as t
 from ..wire.report import ask
 from ..wire.times import moment_text, parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, scope_of, show, the_org
 from .explaining import breach_lines, key_lines, sum_lines
 
 ALL = 10**6
@@ -50,7 +51,7 @@ _COLUMNS = {
 def get(
     things: Annotated[Things, typer.Argument(help="What to list.")],
     org: OrgOption = None,
-    state: Annotated[str | None, typer.Option(help="keys: active, paused or revoked.")] = None,
+    state: Annotated[State | None, typer.Option(help="keys: active, paused or revoked.")] = None,
     workspace: Annotated[str | None, typer.Option(help="keys: of one workspace.")] = None,
     open_only: Annotated[bool, typer.Option("--open", help="breaches: only those that are open.")] = False,
     form: FormatOption = Format.TABLE,
@@ -69,7 +70,7 @@ def get(
 
 
 async def _listed(
-    connection: AsyncConnection, head: reports.Head, things: Things, state: str | None, workspace: str | None, open_only: bool
+    connection: AsyncConnection, head: reports.Head, things: Things, state: State | None, workspace: str | None, open_only: bool
 ) -> list[dict[str, Any]]:
     if things is Things.CAPS:
         return await reports.caps(connection, head)
@@ -122,13 +123,15 @@ def explain(
         at_us, now_us = _moment(at), system_clock()
         if (what is None) == (not where):
             raise Wrong("say what to explain: key:ID, a scope with --period, a breach CAP/ORDINAL, or --where for a line of a report")
+        if period is None and what is not None and (what == "org" or what.startswith("workspace:")):
+            raise Wrong(f"{what!r} is explained by its balance: say --period, such as --period day")
         async with opened() as database, database.snapshot() as connection:
             head = await the_org(connection, org)
             now_us = max(now_us, head.recorded_us)
             if what is None:
                 facts = await explaining.line(connection, head, _asked(start, end, where or [], head, now_us))
             elif period is not None:
-                facts = await explaining.balance(connection, head, what, period, at_us or now_us)
+                facts = await explaining.balance(connection, head, scope_of(what), period, at_us or now_us)
             elif what.startswith("key:"):
                 facts = await explaining.key(connection, head, what[4:], now_us)
             else:

@@ -64,6 +64,22 @@ def test_balances_show_what_was_spent_and_what_caps_leave(over: Ledger) -> None:
     assert "--at" in over("balances", "--at", "yesterday", code=1).stderr
 
 
+@pytest.mark.parametrize("scope", ["crawler", "keys:crawler", "key:"])
+def test_a_misspelt_scope_is_refused_and_not_shown_as_having_spent_nothing(over: Ledger, scope: str) -> None:
+    assert repr(scope) in over("balances", scope, code=1).stderr
+    assert repr(scope) in over("balances", scope, "--watch", code=1).stderr
+    assert repr(scope) in over("explain", scope, "--period", "day", code=1).stderr
+
+
+@pytest.mark.parametrize("scope", ["org", "workspace:research"])
+def test_a_scope_that_is_there_is_not_said_to_be_missing_where_its_period_is(over: Ledger, scope: str) -> None:
+    assert "--period" in over("explain", scope, code=1).stderr
+
+
+def test_a_state_that_no_key_can_have_is_refused(over: Ledger) -> None:
+    assert "stopped" in over("get", "keys", "--state", "stopped", code=2).stderr
+
+
 def test_a_paused_key_is_explained_in_a_few_lines(over: Ledger) -> None:
     """J6, C7."""
     lines = over("explain", "key:crawler").stdout.splitlines()
@@ -177,7 +193,7 @@ def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Led
         ("LEDGER_LISTEN", "127.0.0.1", "HOST:PORT"), ("LEDGER_DATABASE_URL", "mysql://x/y", "postgresql://"),
         ("LEDGER_DATABASE_URL", "not a url", "sqlite:///"), ("LEDGER_LISTENS", "127.0.0.1:1", "did you mean LEDGER_LISTEN?"),
         ("LEDGER_METRICS_PORT", "many", "integer"), ("LEDGER_LOG_LEVEL", "loud", "'debug'"), ("LEDGER_ADMIN_TOKEN", "short", "16"),
-        ("LEDGER_DATABASE_URL_FILE", "nowhere", "can't be read"),
+        ("LEDGER_DATABASE_URL_FILE", "nowhere", "can't be read"), ("LEDGER_PORT", "8081", "is not a setting"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [("serve",), ("get", "orgs")])
