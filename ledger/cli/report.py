@@ -73,14 +73,15 @@ def report(
 async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) -> None:
     """Amounts are whole at any width: names wrap. Unpriced calls and BYOK have a column where there are any."""
     windows = ["start"] if asked.grain is not None else []
-    names = [*windows, *map(str, asked.by), "spent_usd", "unpriced", "byok_usd", "requests", "input_tokens", "output_tokens"]
+    about = [*windows, *map(str, asked.by)] or [""]  # the word total has a place of its own
+    names = [*about, "spent_usd", "unpriced", "byok_usd", "requests", "input_tokens", "output_tokens"]
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True, footer_style="bold")
     total = [0] * len(written.SUM_COLUMNS)
     lines: list[list[str]] = []
     async for row in rows:
         total = [sum(pair) for pair in zip(total, row.sums, strict=True)]
         said = written.row_json(asked, row)
-        lines.append([_cell(name, said[name]) for name in names])
+        lines.append([_cell(name, said.get(name, "")) for name in names])
     sums = written.sums_json(total)
     shown = [n for n, name in enumerate(names) if name not in ("unpriced", "byok_usd") or sums[name] not in (0, "0")]
     for n in shown:
@@ -90,8 +91,8 @@ async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) 
     for line in lines:
         table.add_row(*(Text(plain(line[n])) for n in shown))  # what others named is no markup
     out.print(table)
-    about = written.about(asked, head.org, head.seq, head.recorded_us)
-    out.print(f"[dim]{about['from']} to {about['to']}, {asked.zone}; as of seq {head.seq}[/]")
+    told = written.about(asked, head.org, head.seq, head.recorded_us)
+    out.print(f"[dim]{told['from']} to {told['to']}, {asked.zone}; as of seq {head.seq}[/]")
 
 
 def _cell(name: str, value: object) -> str:

@@ -82,6 +82,7 @@ def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger
     assert table[0].split() == ["workspace", "key", "spent_usd", "requests", "input_tokens", "output_tokens"]
     assert table[1].split()[:3] == ["research", "crawler", "2.20"] and table[2].split()[:2] == ["total", "2.20"]
     assert json.loads(over("report", "--format", "json").stdout)["total"]["spent_usd"] == "2.20"
+    assert over("report").stdout.splitlines()[2].split()[:2] == ["total", "2.20"], "also of one line"
     (row,) = csv.DictReader(io.StringIO(over("report", "--by", "key", "--format", "csv").stdout))
     assert row["spent_usd"] == "2.20"
     (charge,) = csv.DictReader(io.StringIO(over("report", "--format", "focus").stdout))
