@@ -188,7 +188,9 @@ async def delete_key(request: Request, org: OrgId, key: PathId, caller: Admin, v
 
 async def _turn(request: Request, response: Response, org: str, key: str, by: str, state: State, reason: str) -> m.Key:
     accept((await request.app.state.service.record([c.TurnKey(org=org, by=by, key=key, state=state, why=reason)]))[0])
-    return await _key(request, response, org, key)
+    async with snapshot(request) as connection:
+        owner = await keyed.owner_of(connection, await found(connection, org), key)
+    return await _key(request, response, org, owner)
 
 
 @router.post("/v1/orgs/{org}/keys/{key}/pause", tags=["keys"], responses=CHANGES)

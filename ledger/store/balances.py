@@ -13,7 +13,7 @@ from ..core.execute import AHEAD_US
 from ..core.keys import Workspace
 from ..core.levels import enforced
 from ..core.money import usd_text
-from ..core.questions import SUMS, Dimension, Kind
+from ..core.questions import SUMS, Charge, Dimension, Kind
 from ..core.window import Period, Window, window_at, windows_at
 from ..wire.times import moment_text
 from . import books as projections
@@ -23,7 +23,7 @@ from .bulk import chunks
 from .report import EARLY_US, seq_before
 from .reports import Head, Json
 
-_PARTS = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY))
+_PARTS = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY), Dimension(Kind.CHARGE))
 
 
 async def standing(
@@ -68,13 +68,18 @@ async def count_hour(connection: AsyncConnection, head: Head, books: Books, scop
     after = await seq_before(connection, head, hour.start_us - AHEAD_US)
     span = await lines.span(connection, head.org_id, head.zone, after, head.seq)
     line = union_all(*lines.journal_lines(span, _PARTS, lines.Range(hour.start_us, hour.end_us, True))).subquery("lines").c
-    query = select(line.workspace, line.key, *(func.sum(line[name]) for name in SUMS[:6])).group_by(line.workspace, line.key)
+    query = select(line.workspace, line.key, *(func.sum(line[name]) for name in SUMS[:6])).where(_by_the_hour(line))
     used = defaultdict[str, Sum](Sum)
-    for home, key, *sums in map(tuple, await connection.execute(query)):
+    for home, key, *sums in map(tuple, await connection.execute(query.group_by(line.workspace, line.key))):
         for scope in (ORG, f"workspace:{home}", f"key:{key}"):
             used[scope].add(Sum(*map(int, sums)))
     for part in {part for scope in scopes for part in books.parts(scope)}:
         books.put_sum(SumKey(part, Period.HOUR, hour.start), used[part])
+
+
+def _by_the_hour(line: Any) -> ColumnElement[bool]:
+    """A shared cost has a day and no hour: no hour cap counts it, so no hour's balance does (C3)."""
+    return line.charge != Charge.SHARED.value
 
 
 _K, _C, _G = t.keys.c, t.caps.c, t.guardrails.c
@@ -194,6 +199,7 @@ async def _used_then(
     within = None if ever else lines.Range(window.start, window.end, hours)
     line = union_all(*lines.journal_lines(span, _PARTS, within, before_us=until_us)).subquery("lines").c
     query = select(*(func.coalesce(func.sum(line[name]), 0) for name in SUMS[:6])).where(counts_for(books, scope, line))
+    query = query.where(_by_the_hour(line)) if hours else query
     return Sum(*map(int, (await connection.execute(query)).one()))
 
 

@@ -35,9 +35,14 @@ def _of_scope(books: Books, scope: str) -> Any:
     return J.key.in_([part[4:] for part in books.parts(scope)])
 
 
-def _in_window(window: Window) -> Any:
-    if window.period is Period.HOUR:
-        return and_(J.time_us >= window.start_us, J.time_us < window.end_us)
+def _in_window(head: Head, window: Window) -> Any:
+    if window.period is Period.HOUR:  # a correction is in the hour of the call that it corrects (J3); a shared cost is in none
+        first = t.journal.alias("first").c
+        calls, called = (
+            and_(c.org_id == head.org_id, c.kind == journal.USAGE, c.time_us >= window.start_us, c.time_us < window.end_us)
+            for c in (J, first)
+        )
+        return or_(calls, J.corrects.in_(select(first.seq).where(called)))
     return and_(J.day >= window.start if window.period is not Period.LIFETIME else J.day.is_not(None), J.day < window.end)
 
 
@@ -104,7 +109,7 @@ async def _driver(
     windows = [window for cap, window in above if any(breach.cap_id == cap.cap_id for breach in opened)]
     if not windows:
         return None
-    where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(windows[0]), J.kind == journal.USAGE)
+    where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(head, windows[0]), J.kind == journal.USAGE)
     whole = int(await connection.scalar(select(func.sum(J.cost)).where(where)) or 0)
     for name in ("session", "model"):
         spent = func.sum(J.cost).label("spent")
@@ -149,7 +154,7 @@ async def balance(connection: AsyncConnection, head: Head, scope: str, period: P
     await _sums(connection, head, books, scope, window)
     if period is Period.HOUR:
         await balances.count_hour(connection, head, books, [scope], window)
-    where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(window))
+    where = and_(J.org_id == head.org_id, _of_scope(books, scope), _in_window(head, window))
     billed = func.sum(case((or_(J.kind.in_((journal.USAGE, journal.SHARED)), J.corrects.is_not(None)), J.cost), else_=0))
     query = select(func.count(), billed, func.min(J.seq), func.max(J.seq)).where(where)
     count, spent, first, last = (await connection.execute(query)).one()

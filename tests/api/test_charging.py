@@ -94,6 +94,32 @@ async def test_the_entries_of_a_shared_cost_name_times_and_amounts_as_all_others
     assert not [name for entry in (cost, part) for name in entry if name.endswith("_us") or name == "amount"]
 
 
+async def test_a_shared_cost_has_a_day_and_no_hour(api: Api) -> None:
+    """C3: what an hour cap does not count, the hour's balance does not show; an explanation neither (J6)."""
+    api.clock[0] -= 9 * 3_600_000_000
+    await api.use(event("e1", "1.00", time="2026-03-08T00:00:00Z"))
+    await api.put(f"{ORG}/caps/hourly", {"scope": "org", "period": "hour", "limit_usd": "3", "action": "alert"}, 201)
+    await post(api, "shared-costs", {"amount_usd": "5", "how": "evenly", "over": ["research"], "reason": "a licence"})
+    for more in ({}, {"as_of": "2026-03-09T00:00:00Z", "at": "2026-03-08T00:00:00Z"}):
+        hour, day = (await api.get(f"{ORG}/balances", scope="org", period=["hour", "day"], **more))["balances"]
+        assert (hour["spent_usd"], day["spent_usd"]) == ("1.00", "6.00")
+        assert [cap["left_usd"] for cap in hour["caps"]] == ["2.00"][: len(hour["caps"])]
+    assert (await api.get(f"{ORG}/breaches"))["breaches"] == []
+    facts = (await api.get(f"{ORG}/explain", scope="org", period="hour"))["facts"]
+    assert (facts["entries"], facts["entries_usd"]) == (1, "1.00")
+
+
+async def test_the_explanation_of_an_hour_has_its_corrections(api: Api) -> None:
+    """J3, J6: a correction is in the hour of the call, whenever it was made."""
+    await api.use(event("e1", "1.00", time="2026-03-08T07:10:00Z"), event("e2", ..., time="2026-03-08T07:20:00Z"), event("e3", "9.00"))
+    for name, cost in (("e1", "0.70"), ("e2", "0.05")):
+        await post(api, "adjustments", {"entry": await seq_of(api, name), "cost_usd": cost, "reason": "a refund"}, request=name)
+    for scope in ("org", "workspace:research", "key:crawler"):
+        facts = (await api.get(f"{ORG}/explain", scope=scope, period="hour", at="2026-03-08T07:30:00Z"))["facts"]
+        assert (facts["entries"], facts["entries_usd"], facts["balance"]["spent_usd"]) == (4, "0.75", "0.75")
+        assert {row["type"] for row in facts["newest"]} == {"UsageRecorded", "UsageCorrected"}
+
+
 async def test_a_split_that_makes_no_sense_is_refused(api: Api) -> None:
     await api.use(event("e1", "3.00"))
     good = {"amount_usd": "1", "how": "evenly", "over": ["research"], "reason": "so"}

@@ -106,6 +106,15 @@ async def test_a_person_pauses_and_resumes_a_key(api: Api) -> None:
     assert (await api.post("/v1/orgs/acme/keys/crawler/resume", {"reason": "it was fine"}))["state"] == "active"
 
 
+async def test_a_person_may_name_a_key_by_its_credential_and_is_answered_with_the_key(api: Api) -> None:
+    """S1: what was done is not answered with "there is no such key"."""
+    await api.put("/v1/orgs/acme/keys/crawler", {"credentials": ["hash-1"]}, 201)
+    for verb, state in (("pause", "paused"), ("resume", "active"), ("revoke", "revoked")):
+        done = await api.post(f"/v1/orgs/acme/keys/hash-1/{verb}", {"reason": "looks odd"})
+        assert (done["key"], done["state"]) == ("crawler", state)
+    problem(await api.ask("POST", "/v1/orgs/acme/keys/hash-2/pause", {"reason": "looks odd"}), 404)
+
+
 async def test_a_persons_resume_does_not_lift_a_breach(api: Api) -> None:
     """K2: a person's resume lifts a person's pause, nothing else."""
     await api.put("/v1/orgs/acme/caps/day", DAY_CAP, 201)
