@@ -70,6 +70,8 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
         if hour is not None:
             hourly = (scope for scope, home in under if Period.HOUR in _periods(books, scope, home))
             found.sums.update(SumKey(scope, Period.HOUR, hour) for scope in hourly)
+    if everywhere:
+        found.sums.add(SumKey(ORG, Period.LIFETIME, 0))  # which must stay inside 64 bits (T4)
     rooms = books.rooms
     for scope, home in everywhere:
         if scope not in rooms or rooms[scope].until_us <= now_us:  # the rest's are loaded

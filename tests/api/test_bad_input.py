@@ -74,6 +74,22 @@ async def test_an_org_has_a_most_that_fits_a_day_and_what_passes_it_hurts_no_nei
     assert (balance["spent_usd"], balance["input_tokens"]) == ("1000000000.01", 10**15)
 
 
+async def test_an_org_has_a_most_that_fits_its_life_and_whoever_passes_it_can_still_be_asked_for(api: Api) -> None:
+    """M1: ten days at the most that fits a day would leave 64 bits, and every longer window with them."""
+    said = [
+        result
+        for day in range(5)
+        for result in await api.use(*(event(f"{day}/{n}", "1000000", time=moment(days=-day), input_tokens=10**12) for n in range(1_000)))
+    ]
+    assert [one["status"] for one in said] == ["recorded"] * 4_000 + ["rejected"] * 1_000
+    assert {one["reason"] for one in said[4_000:]} == {"too_much"}
+    await api.put("/v1/orgs/acme/caps/life", {"scope": "org", "period": "lifetime", "limit_usd": "1", "action": "alert"}, 201)
+    balances = await api.get("/v1/orgs/acme/balances", scope="org", period=["month", "lifetime"])
+    assert balances["balances"][1]["spent_usd"] == "4000000000.00"
+    (breach,) = (await api.get("/v1/orgs/acme/breaches"))["breaches"]
+    assert breach["spent_usd"] == "4000000000.00"
+
+
 @pytest.mark.parametrize(
     ("written", "field"),
     [("1.4E-7", None), ("1e999999", "data.cost_usd"), ("-1", "data.cost_usd"), (DIGITS, "data.cost_usd"), ("0." + DIGITS, None)],
