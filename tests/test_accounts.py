@@ -349,7 +349,10 @@ async def test_a_person_asks_over_http_and_a_gateway_that_does_not_answer_is_a_5
         ]
         assert (await ask("or")).json()["counts"]["unattributed"] == 1, "the week up to yesterday"
         assert [(await ask(name)).status_code for name in ("nowhere", "spans")] == [404, 409]
-        assert (await ask("or", **{"from": "2026-07-05", "to": "2026-07-04"})).status_code == 422
+        described = (await client.get("/openapi.json")).json()["paths"]["/v1/orgs/{org}/connections/{connection}/reconcile"]["get"]
+        assert {"404", "409", "422", "503"} <= described["responses"].keys()
+        backwards = await ask("or", **{"from": "2026-07-05", "to": "2026-07-04"})
+        assert (backwards.status_code, [fault["field"] for fault in backwards.json()["errors"]]) == (422, ["to"])
         assert (await ask("or", "reader-token-000001")).status_code == 403
         vendor.always = Fault("status", 500)
         assert (await ask("or")).status_code == 503

@@ -10,24 +10,29 @@ from . import models as m
 from .auth import Admin, OrgReader
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import CommandId, ExactRoute, Id, Limit, OrgId
+from .values import CommandId, Cursor, ExactRoute, Id, Limit, OrgId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["commands"], route_class=ExactRoute)
 
 
 @router.get("/v1/orgs/{org}/commands", responses=RESPONSES)
 async def get_commands(
-    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100
-) -> m.KeyCommands:
-    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and the
-    breaches whose action waits for a person (K4)."""
+    request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100,
+    cursor: Cursor = None,
+) -> m.KeyCommands:  # fmt: skip
+    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and, on every
+    page, the breaches whose action waits for a person (K4)."""
+    place = decode_cursor(cursor, (int, str, str, str, int))
     if delivery is not None and delivery not in inbox.DELIVERIES:
         raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
     async with snapshot(request) as connection:
         head = await found(connection, org)
-        shown = await keyed.commands(connection, head, limit=limit, delivery=delivery, keys=None if key is None else [key])
+        after = None if place is None else (place[0], place[1], place[2], place[3], place[4])
+        keys = None if key is None else [key]
+        shown, last = await keyed.commands_page(connection, head, after, limit=limit, delivery=delivery, keys=keys)
         waiting = await reports.breaches(connection, head, limit=limit, waiting=True)
-    return m.KeyCommands.model_validate({"commands": shown, "waiting": waiting})
+    more = None if last is None else encode_cursor(last)
+    return m.KeyCommands.model_validate({"commands": shown, "waiting": waiting, "cursor": more})
 
 
 @router.post("/v1/orgs/{org}/commands/{command}/confirm", responses=CHANGES)

@@ -268,10 +268,11 @@ class Breaches(BaseModel):
 
 
 class KeyCommands(BaseModel):
-    """Commands, newest first, and breaches that wait for a person."""
+    """A page of commands, newest first, and breaches that wait for a person."""
 
     commands: list[KeyCommand]
     waiting: list[Breach]
+    cursor: str | None
 
 
 class Entries(BaseModel):

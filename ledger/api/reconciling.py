@@ -37,7 +37,7 @@ class Reconciled(BaseModel):
     lines: list[Compared]
 
 
-@router.get("/v1/orgs/{org}/connections/{connection}/reconcile", responses=RESPONSES)
+@router.get("/v1/orgs/{org}/connections/{connection}/reconcile", responses=RESPONSES | {409: RESPONSES[400]})
 async def reconcile_connection(
     request: Request, org: OrgId, connection: PathId, caller: Admin,
     from_: Annotated[Day | None, Query(alias="from", description="the first UTC day; default: six days before the last")] = None,
@@ -52,7 +52,7 @@ async def reconcile_connection(
     last = service.clock() // DAY_US - 1 if to is None else to
     first = last - 6 if from_ is None else from_
     if not 0 <= last - first < MOST_DAYS:
-        raise Problem(422, f"from, to: ask for one day or more, and at most {MOST_DAYS}")
+        raise Problem(422, f"from, to: ask for one day or more, and at most {MOST_DAYS}", "to")
     async with snapshot(request) as reader:
         head = await found(reader, org)
     account = next((one for one in await connections_of(service.database, head) if one.connection_id == connection), None)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, select
+from sqlalchemy import ColumnElement, Row, and_, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import Books
@@ -49,16 +49,39 @@ async def owner_of(connection: AsyncConnection, head: Head, name: str) -> str:
     return await connection.scalar(select(c.key).where(c.org_id == head.org_id, c.credential == name)) or name
 
 
+Place = tuple[int, str, str, str, int]  # of a command in their list: when it was made, key, credential, connection, revision
+
+
 async def commands(
     connection: AsyncConnection, head: Head, *, limit: int = 100, delivery: str | None = None, keys: Sequence[str] | None = None
 ) -> list[Json]:
     """Key commands with their delivery state, newest first (K3)."""
+    return (await commands_page(connection, head, None, limit=limit, delivery=delivery, keys=keys))[0]
+
+
+async def commands_page(
+    connection: AsyncConnection, head: Head, after: Place | None, *, limit: int, delivery: str | None, keys: Sequence[str] | None
+) -> tuple[list[Json], Place | None]:  # fmt: skip
+    """As `commands`, those that come after a place; and the place of the last, where there may be more."""
     c = t.commands.c
     query = select(t.commands).where(c.org_id == head.org_id)
     query = query if delivery is None else query.where(c.delivery == delivery)
     query = query if keys is None else query.where(c.key.in_(keys))
-    rows = await connection.execute(query.order_by(c.created_us.desc(), c.key, c.credential, c.revision.desc()).limit(limit))
-    return [_command_json(row) for row in rows]
+    query = query if after is None else query.where(_follows(after))
+    order = (c.created_us.desc(), c.key, c.credential, c.connection, c.revision.desc())
+    rows = (await connection.execute(query.order_by(*order).limit(limit))).all()
+    last = rows[-1] if len(rows) == limit else None
+    place = None if last is None else (last.created_us, last.key, last.credential, last.connection, last.revision)
+    return [_command_json(row) for row in rows], place
+
+
+def _follows(after: Place) -> ColumnElement[bool]:
+    """Whether a command comes after a place: of the same in all columns before, what is newer comes first, and a name by its letters."""
+    c = t.commands.c
+    found: ColumnElement[bool] = false()
+    for column, value in reversed(list(zip((c.created_us, c.key, c.credential, c.connection, c.revision), after, strict=True))):
+        found = or_(column < value if isinstance(value, int) else column > value, and_(column == value, found))
+    return found
 
 
 async def command(connection: AsyncConnection, head: Head, name: str) -> Json | None:

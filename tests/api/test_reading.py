@@ -72,6 +72,28 @@ async def test_a_plus_sign_in_a_query_is_a_plus_sign(api: Api) -> None:
     assert (await api.ask("GET", "/v1/orgs/acme/balances?scope=org&at=2026-03-08T10:00:00+01:00")).json()["balances"][0]["requests"] == 1
 
 
+async def test_commands_are_listed_in_pages(api: Api) -> None:
+    """K3: newest first, each once, however many were made at the same time."""
+    rail = {"each": "key", "in": ["org"], "period": "day", "limit_usd": "0", "action": "pause"}
+    await api.put("/v1/orgs/acme/keys/k1", {"credentials": ["h2", "h1"]}, 201)
+    await api.put("/v1/orgs/acme/guardrails/each", rail, 201)
+    await api.use(*(event(f"e{n}", key=f"k{n}") for n in range(4)))
+    await relay_once(api.service)
+    api.clock[0] += 1_000_000
+    await api.ask("DELETE", "/v1/orgs/acme/guardrails/each")
+    await relay_once(api.service)
+    whole = await api.get("/v1/orgs/acme/commands")
+    assert (len(whole["commands"]), whole["cursor"]) == (12, None)
+    paged, more = [], {}
+    while more is not None:
+        page = await api.get("/v1/orgs/acme/commands", limit=5, **more)
+        paged += page["commands"]
+        more = None if page["cursor"] is None else {"cursor": page["cursor"]}
+    assert paged == whole["commands"]
+    assert [row["state"] for row in paged] == ["active"] * 6 + ["paused"] * 6
+    problem(await api.ask("GET", "/v1/orgs/acme/commands", cursor="abc"), 422, "cursor")
+
+
 async def test_an_unknown_scope_has_spent_nothing(api: Api) -> None:
     await api.use(event())
     assert (await api.get("/v1/orgs/acme/balances", scope="key:stranger"))["balances"][0]["spent_usd"] == "0"
