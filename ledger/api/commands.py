@@ -22,12 +22,11 @@ async def get_commands(
 ) -> m.KeyCommands:  # fmt: skip
     """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and, on every
     page, the breaches whose action waits for a person (K4)."""
-    place = decode_cursor(cursor, (int, str, str, str, int))
+    after = decode_cursor(cursor, (int, str, str, str, int))
     if delivery is not None and delivery not in inbox.DELIVERIES:
         raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
     async with snapshot(request) as connection:
         head = await found(connection, org)
-        after = None if place is None else (place[0], place[1], place[2], place[3], place[4])
         keys = None if key is None else [key]
         shown, last = await keyed.commands_page(connection, head, after, limit=limit, delivery=delivery, keys=keys)
         waiting = await reports.breaches(connection, head, limit=limit, waiting=True)

@@ -42,10 +42,8 @@ def _key_json(books: Books, key: Key, under_way: set[str]) -> Json:
 
 
 async def owner_of(connection: AsyncConnection, head: Head, name: str) -> str:
-    """The key that a name means: a key's id first, then a credential (S1); what is neither means itself."""
-    c, k = t.credentials.c, t.keys.c
-    if await connection.scalar(select(k.key_id).where(k.org_id == head.org_id, k.key_id == name)) is not None:
-        return name
+    """The key that has a name as a credential, also one that an alias is called by (S1); a name that is none means itself."""
+    c = t.credentials.c
     return await connection.scalar(select(c.key).where(c.org_id == head.org_id, c.credential == name)) or name
 
 

@@ -107,11 +107,13 @@ async def test_a_person_pauses_and_resumes_a_key(api: Api) -> None:
 
 
 async def test_a_person_may_name_a_key_by_its_credential_and_is_answered_with_the_key(api: Api) -> None:
-    """S1: what was done is not answered with "there is no such key"."""
-    await api.put("/v1/orgs/acme/keys/crawler", {"credentials": ["hash-1"]}, 201)
+    """S1: what was done is not answered with "there is no such key"; also where the credential is a key that registered itself."""
+    await api.use(event("e1", "1.00", key="hash-0"))
+    await api.put("/v1/orgs/acme/keys/crawler", {"credentials": ["hash-0", "hash-1"]}, 201)
     for verb, state in (("pause", "paused"), ("resume", "active"), ("revoke", "revoked")):
-        done = await api.post(f"/v1/orgs/acme/keys/hash-1/{verb}", {"reason": "looks odd"})
-        assert (done["key"], done["state"]) == ("crawler", state)
+        for name in ("hash-0", "hash-1", "crawler"):
+            done = await api.post(f"/v1/orgs/acme/keys/{name}/{verb}", {"reason": "looks odd"})
+            assert (done["key"], done["state"]) == ("crawler", state)
     problem(await api.ask("POST", "/v1/orgs/acme/keys/hash-2/pause", {"reason": "looks odd"}), 404)
 
 
