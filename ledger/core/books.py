@@ -121,8 +121,8 @@ class Books:
 
     def caps_on(self, scope: str, home: str | None = None) -> tuple[Cap, ...]:
         """The caps that stand on a scope itself, explicit and from guardrails, by id. `home`: where a key that nobody knows yet
-        will be registered; it has the caps that it will come under there."""
-        if home is not None and scope.startswith("key:") and scope[4:] not in self.keys:
+        will be registered; it has the caps that it will come under there, and a workspace that it will open those of that."""
+        if home is not None and scope != ORG and not self.may_hold(scope):
             at = self._newcomers.get(scope)
             if at is None or at[0] != home:
                 at = self._newcomers[scope] = (home, self._caps_of(scope, home))
@@ -142,7 +142,7 @@ class Books:
         if each != rail.each or subject in rail.except_:
             return False
         if each == "workspace":
-            return rail.covers_workspace(subject)
+            return (subject in self.workspaces or home is not None) and rail.covers_workspace(subject)
         key = self.keys.get(subject)
         if key is None and home is not None:
             return rail.covers_workspace(home)

@@ -274,7 +274,9 @@ def _moves(batch: Batch, run: list[e.UsageRecorded], sums: dict[ScopeSlot, Sum])
     """Whether a run of usage would move any cap of the scopes it counts for."""
     books = batch.books
     windows = windows_at(batch.now_us, books.zone)
-    homes = {f"key:{entry.key}": entry.workspace for entry in run if entry.key not in books.keys}
+    homes = {
+        scope: entry.workspace for entry in run if entry.key not in books.keys for scope in books.scopes_of(entry.key, entry.workspace)
+    }
     if _fits(batch, sums, homes, windows):
         return False
     deltas: dict[tuple[str, Period], Sum] = {}

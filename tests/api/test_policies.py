@@ -130,3 +130,15 @@ async def test_an_adjustment_names_what_is_wrong_with_it(api: Api) -> None:
     problem(await api.ask("POST", "/v1/orgs/acme/adjustments", good | {"reason": ""}, headers=key), 422, "reason")
     problem(await api.ask("POST", "/v1/orgs/acme/adjustments", good | {"entry": 2**53}, headers=key), 404)
     problem(await api.ask("POST", "/v1/orgs/acme/adjustments", good | {"entry": 1}, headers=key), 404)
+
+
+async def test_a_guardrail_covers_no_workspace_that_there_is_not(api: Api) -> None:
+    """S5: a cap may stand on a workspace before it is opened; a guardrail covers it from then on, and no breach is left behind (C4)."""
+    rail = {"each": "workspace", "in": ["org"], "period": "day", "limit_usd": "0", "action": "alert"}
+    await api.put("/v1/orgs/acme/guardrails/each", rail, 201)
+    await api.put("/v1/orgs/acme/caps/press", {"scope": "workspace:press", "period": "day", "limit_usd": "5", "action": "alert"}, 201)
+    assert (await api.get("/v1/orgs/acme/breaches"))["breaches"] == []
+    await api.use(event(workspace="press"))
+    assert [row["cap"] for row in (await api.get("/v1/orgs/acme/breaches"))["breaches"]] == ["each/workspace:press"]
+    await api.put("/v1/orgs/acme/guardrails/each", rail | {"limit_usd": "1.01"})
+    assert (await api.get("/v1/orgs/acme/breaches", open=True))["breaches"] == []
