@@ -229,5 +229,6 @@ def room(books: Books, caps: Iterable[Cap], windows: Mapping[Period, Window]) ->
 
 
 def all_scopes(books: Books) -> list[str]:
-    """Every scope that a cap could stand on, in the order in which they settle."""
-    return [*(f"key:{key}" for key in sorted(books.keys)), *(f"workspace:{w}" for w in sorted(books.workspaces)), ORG]
+    """Every scope that a cap could stand on, in the order in which they settle; a cap may stand before its key or workspace is known."""
+    known = {f"key:{key}" for key in books.keys} | {f"workspace:{workspace}" for workspace in books.workspaces}
+    return [*sorted((known | books.caps_at.keys()) - {ORG}), ORG]

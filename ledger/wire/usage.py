@@ -6,7 +6,7 @@ decoding and have nowhere to go (S7); secrets are replaced before anything else 
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
@@ -81,6 +81,10 @@ class _Traced(msgspec.Struct, gc=False):
     traceparent: str | None = None
 
 
+class _Timed(msgspec.Struct, gc=False):
+    time: str
+
+
 class EnvelopeError(ValueError):
     """The body as a whole can't be read: nothing of it was recorded."""
 
@@ -89,8 +93,11 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_identity = msgspec.json.Decoder(_Identity).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_traced = msgspec.json.Decoder(_Traced).decode
+_decode_timed = msgspec.json.Decoder(_Timed).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
+_ROUNDED_UP = re.compile(r":59\.9{6}[5-9]")
+_MICROSECOND = timedelta(microseconds=1)
 _BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
@@ -151,6 +158,8 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage
         return _rejected(text, error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(detail=f"is not JSON: {_plain(error)}")
+    if not event.time.microsecond and not event.time.second:
+        event.time = _not_rounded_up(text, event.time)
     try:
         return _command(event, org)
     except UnfitText:
@@ -158,6 +167,12 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage
     except _Refused as refused:
         error = refused
     return Rejected(detail=str(error), field=error.field, source=_shown(event.source), event_id=_shown(event.id))
+
+
+def _not_rounded_up(text: bytes, moment: datetime) -> datetime:
+    """A time on the minute that was written with more digits than are kept: what was rounded up to it lies before it, and maybe in
+    the window before (W2)."""
+    return moment - _MICROSECOND if _ROUNDED_UP.search(_decode_timed(text).time) else moment
 
 
 class _Refused(ValueError):

@@ -142,3 +142,11 @@ async def test_a_guardrail_covers_no_workspace_that_there_is_not(api: Api) -> No
     assert [row["cap"] for row in (await api.get("/v1/orgs/acme/breaches"))["breaches"]] == ["each/workspace:press"]
     await api.put("/v1/orgs/acme/guardrails/each", rail | {"limit_usd": "1.01"})
     assert (await api.get("/v1/orgs/acme/breaches", open=True))["breaches"] == []
+
+
+async def test_a_cap_that_stands_before_its_workspace_is_opened_follows_the_orgs_zone(api: Api) -> None:
+    """W4, C3: its breach is in the window that contains now, as every other's."""
+    await api.put("/v1/orgs/acme/caps/none", {"scope": "workspace:press", "period": "day", "limit_usd": "0", "action": "alert"}, 201)
+    await api.put("/v1/orgs/acme", {"time_zone": "Asia/Kathmandu"})
+    (breach,) = (await api.get("/v1/orgs/acme/breaches", open=True))["breaches"]
+    assert (breach["ordinal"], breach["start"]) == (2, "2026-03-07T18:15:00Z")

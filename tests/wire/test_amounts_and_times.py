@@ -138,5 +138,14 @@ def test_the_ends_of_the_calendar_are_answered(time: str, status: str) -> None:
     assert abs(command.time_us) <= FOREVER_US + 86_400_000_000
 
 
+@pytest.mark.parametrize(
+    ("written", "early_us"),
+    [("08:59:59.9999999Z", 1), ("08:59:59.9999995Z", 1), ("08:59:59.999999499Z", 1), ("09:00:00.0000004Z", 0), ("09:00:00Z", 0)],
+)
+def test_what_is_finer_than_a_microsecond_moves_no_call_to_the_next_window(written: str, early_us: int) -> None:
+    """W2: a clock of nanoseconds says 23:59:59.9999999, which is still that day."""
+    assert good(raw(time=f"2026-03-08T{written}")).time_us == NOW_US - early_us
+
+
 def test_times_are_instants_whatever_their_offset() -> None:
     assert good(raw(time="2026-03-08T14:30:00+05:30")).time_us == good(raw()).time_us
