@@ -19,6 +19,7 @@ from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
 from .fields import MOST_COUNT
 from .secrets import UnfitText, clean_name, clean_text, redact
+from .splitting import split_array
 
 USAGE_TYPE = "llm.usage.v1"
 MAX_EVENTS = 10_000
@@ -94,7 +95,6 @@ _decode_identity = msgspec.json.Decoder(_Identity).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_traced = msgspec.json.Decoder(_Traced).decode
 _decode_timed = msgspec.json.Decoder(_Timed).decode
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _ROUNDED_UP = re.compile(r":59\.9{6}[5-9]")
 _MICROSECOND = timedelta(microseconds=1)
@@ -107,7 +107,7 @@ def split_events(body: bytes, content_type: str) -> list[msgspec.Raw] | list[byt
         events: list[msgspec.Raw] | list[bytes] = [line for line in body.split(b"\n") if line.strip()]
     else:
         try:
-            events = _decode_array(body)
+            events = split_array(body)
         except RecursionError:
             raise EnvelopeError(f"the body is nested deeper than {MAX_DEPTH} levels") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

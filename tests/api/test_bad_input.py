@@ -161,8 +161,9 @@ async def test_lines_are_faults_of_one_event_each(api: Api) -> None:
 async def test_text_that_no_database_can_hold_is_refused(api: Api, text: bytes) -> None:
     """T4: no NUL, no lone surrogates, escaped or not."""
     body = json.dumps(event("bad", key="TEXT")).encode().replace(b"TEXT", text)
-    results = (await api.send(json.dumps(event("a")).encode() + b"\n" + body, LINES)).json()["results"]
-    assert [result["status"] for result in results] == ["recorded", "rejected"]
+    for media, sent in ((LINES, b"%b\n%b"), (BATCH, b"[%b,%b]")):
+        results = (await api.send(sent % (json.dumps(event(f"a {media}")).encode(), body), media)).json()["results"]
+        assert [result["status"] for result in results] == ["recorded", "rejected"]
 
 
 async def test_a_batch_is_bounded(api: Api) -> None:

@@ -173,6 +173,20 @@ def test_bodies_are_split_and_a_fault_of_the_envelope_refuses_the_whole() -> Non
         split_events(b"[" + b",".join([b"1"] * 10_001) + b"]", "application/json")
 
 
+values = st.recursive(
+    st.none() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.lists(values, max_size=6), st.sampled_from([", ", ",", " \n,\t"]))
+def test_an_array_with_half_characters_is_cut_into_the_elements_as_written(elements: list[object], between: str) -> None:
+    """T4: each is refused or booked by itself."""
+    written = [json.dumps(element) for element in [*elements, "\ud800", "\\ud800", "\U0001f600"]]
+    cut = split_events(f" [ {between.join(written)} ] ".encode(), "application/cloudevents-batch+json")
+    assert [bytes(element).decode() for element in cut] == written
+
+
 def test_a_binary_event_is_the_same_as_a_structured_one() -> None:
     whole = event()
     headers = {f"ce-{name}": str(value) for name, value in whole.items() if name != "data"}
