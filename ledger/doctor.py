@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .core.window import HOUR_US, SECOND_US, is_zone
 from .gateways.calling import OWN_ADDRESS
 from .gateways.references import SecretMissing, secret_at
-from .kafka import TOPICS, Kafka, admin, missing_topics
+from .kafka import TOPICS, Kafka, admin, answer, missing_topics
 from .store import rates, tokens
 from .store import tables as t
 from .store.books import connection_of
@@ -214,9 +214,9 @@ async def _kafka(patient: Patient) -> list[Finding]:
     began = time.monotonic()
     try:
         async with admin(kafka) as client:
-            brokers = len((await client.describe_cluster())["brokers"])
+            brokers = len((await answer(client.describe_cluster))["brokers"])
             missing = await missing_topics(client, kafka, (topic.name for topic in TOPICS))
-            wrong = [] if missing else await _settings_apart(client, kafka)
+            wrong = [] if missing else await answer(lambda: _settings_apart(client, kafka))
     except KafkaError as error:
         said = f"{kafka.bootstrap} does not answer: {error}"
         return [Finding("kafka", Level.WRONG, said, "is LEDGER_KAFKA_BOOTSTRAP_SERVERS right, and is Kafka running?")]

@@ -2,20 +2,24 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 
 from .core.commands import RecordUsage
 from .wire.events import HandOver, NotTaken, encode_event
 from .wire.messages import BREACHES, ENTRIES, KEY_COMMANDS, KEY_STATUS, USAGE, USAGE_DEAD
 
+T = TypeVar("T")
 HAND_OVER_S = 15.0
+ONE_AWAY_S = 15.0  # longer than brokers take to notice that one is away (broker.session.timeout.ms: 9 s)
+_AGAIN_S = 0.25
 MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on every record
 ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
@@ -78,9 +82,22 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
+async def answer(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the cluster answers an admin client. That asks a broker at random, of those that were there a while ago: where one is
+    away it is asked again, for as long as the others may take to notice. Raises aiokafka.errors.KafkaError."""
+    give_up_s = time.monotonic() + ONE_AWAY_S
+    while True:
+        try:
+            return await ask()
+        except (NodeNotReadyError, KafkaConnectionError):
+            if time.monotonic() >= give_up_s:
+                raise
+        await asyncio.sleep(_AGAIN_S)
+
+
 async def missing_topics(client: AIOKafkaAdminClient, kafka: Kafka, names: Iterable[str]) -> list[str]:
     """Which of these topics are not there, by their full names. Raises aiokafka.errors.KafkaError."""
-    known = set(await client.list_topics())
+    known = set(await answer(client.list_topics))
     return [name for name in map(kafka.topic, names) if name not in known]
 
 

@@ -82,9 +82,10 @@ def _by_the_hour(line: Any) -> ColumnElement[bool]:
     return line.charge != Charge.SHARED.value
 
 
-_K, _C, _G = t.keys.c, t.caps.c, t.guardrails.c
+_W, _K, _C, _G = t.workspaces.c, t.keys.c, t.caps.c, t.guardrails.c
 _ORG = bindparam("org")
 KEYS = select(t.keys).where(_K.org_id == _ORG, or_(*(column.in_(bindparam("ids", expanding=True)) for column in (_K.key_id, _K.alias_of))))
+HOMES = select(t.workspaces).where(_W.org_id == _ORG, _W.workspace_id.in_(bindparam("homes", expanding=True)))
 CAPS = select(t.caps).where(_C.org_id == _ORG, _C.scope.in_(bindparam("scopes", expanding=True)))
 RAILS = select(t.guardrails).where(_G.org_id == _ORG).order_by(_G.guardrail_id)
 
@@ -96,6 +97,10 @@ async def caps_about(connection: AsyncConnection, head: Head, scopes: Sequence[s
     for ids in chunks(scope[4:] for scope in scopes if scope.startswith("key:")):
         for row in await connection.execute(KEYS, {"org": head.org_id, "ids": ids}):
             projections.read_key(books, row)
+    for homes in chunks(scope[10:] for scope in scopes if scope.startswith("workspace:")):
+        for row in await connection.execute(HOMES, {"org": head.org_id, "homes": homes}):
+            projections.read_workspace(books, row)
+    know_homes(books)
     for some in chunks(capped(books, scopes)):
         for row in await connection.execute(CAPS, {"org": head.org_id, "scopes": some}):
             projections.read_cap(books, row)
@@ -111,12 +116,16 @@ def books_of(head: Head) -> Books:
     return books
 
 
-def capped(books: Books, scopes: Iterable[str]) -> set[str]:
-    """The scopes whose caps matter to some, once books know their keys; the workspaces among them are then known too. Also keys
-    that nobody has met: a cap may stand before the first call."""
-    homes = {key.workspace for key in books.keys.values()} | {scope[10:] for scope in scopes if scope.startswith("workspace:")}
+def know_homes(books: Books) -> None:
+    """A key's workspace is one that there is: books that know the key's row need no row of it."""
+    homes = {key.workspace for key in books.keys.values()} - books.workspaces.keys()
     books.workspaces |= {home: Workspace(workspace_id=home) for home in homes}
-    return {ORG, *scopes, *(f"key:{key}" for key in books.keys), *(f"workspace:{home}" for home in homes)}
+
+
+def capped(books: Books, scopes: Iterable[str]) -> set[str]:
+    """The scopes whose caps matter to some, once books know their keys and workspaces. Also those of keys and workspaces that
+    nobody has met: a cap may stand before the first call."""
+    return {ORG, *scopes, *(f"key:{key}" for key in books.keys), *(f"workspace:{home}" for home in books.workspaces)}
 
 
 def _scopes_above(books: Books, scope: str) -> Iterable[str]:

@@ -96,7 +96,7 @@ def _rule(row: Any) -> Rule:
     return msgspec.convert(values | {"include_byok": bool(row.include_byok), "approval": bool(row.approval)}, Rule)
 
 
-def _read_workspace(books: Books, row: Any) -> None:
+def read_workspace(books: Books, row: Any) -> None:
     books.workspaces[row.workspace_id] = Workspace(workspace_id=row.workspace_id, deleted=bool(row.deleted), seq=row.seq)
 
 
@@ -175,7 +175,7 @@ def _read_label(books: Books, row: Any) -> None:
 
 
 _READERS = {
-    t.workspaces: _read_workspace,
+    t.workspaces: read_workspace,
     t.keys: read_key,
     t.credentials: _read_credential,
     t.confirmations: _read_confirmation,

@@ -101,6 +101,7 @@ async def _glance(
     values: dict[str, Any] = {
         "org": took.head.org_id, "name": asked.org, "scopes": list(took.capped),
         "ids": [scope[4:] for scope in asked.scopes if scope.startswith("key:")],
+        "homes": [scope[10:] for scope in asked.scopes if scope.startswith("workspace:")],
     }  # fmt: skip
     for n, (period, scopes) in enumerate(took.summed.items()):
         values |= projections.values_of(n, period, windows[period].start, [(took.head.org_id, scope) for scope in scopes])
@@ -126,8 +127,11 @@ async def _glance(
 
 def _structure(head: Head, read: Mapping[str, list[list[Any]]]) -> Books:
     books = balances.books_of(head)
+    for row in read["home"]:
+        projections.read_workspace(books, _Workspace(*row))
     for row in read["key"]:
         projections.read_key(books, row)
+    balances.know_homes(books)
     for row in read["cap"]:
         projections.read_cap(books, _Cap(*row))
     for row in read["rail"]:
@@ -139,14 +143,15 @@ def _named(name: str, table: Table) -> Any:
     return namedtuple(name, table.columns.keys())
 
 
-_Cap, _Guardrail = _named("_Cap", t.caps), _named("_Guardrail", t.guardrails)
+_Workspace, _Cap, _Guardrail = _named("_Workspace", t.workspaces), _named("_Cap", t.caps), _named("_Guardrail", t.guardrails)
 
 
 @lru_cache(maxsize=128)
 def _statement(periods: tuple[Period, ...]) -> Any:
-    """Asks for the head, the rows of keys, caps and guardrails, and the sums of some windows: each row an array that begins with
-    what it is."""
-    parts = {"head": reports.HEAD, "key": balances.KEYS, "cap": balances.CAPS, "rail": balances.RAILS.order_by(None)}
+    """Asks for the head, the rows of workspaces, keys, caps and guardrails, and the sums of some windows: each row an array that
+    begins with what it is."""
+    parts = {"head": reports.HEAD, "home": balances.HOMES, "key": balances.KEYS, "cap": balances.CAPS}
+    parts["rail"] = balances.RAILS.order_by(None)
     parts["sum"] = projections.sums_of(tuple((period, True) for period in periods))
     return union_all(*(_tagged(kind, part) for kind, part in parts.items()))
 

@@ -17,7 +17,10 @@ from tests.store.test_report import DAY, HOUR, NOON_US, ORG, ZONE, call, tell
 
 SHAPES = [
     Asked(ORG, scopes, periods)
-    for scopes in (("org",), ("workspace:research",), ("key:a",), ("key:b",), ("key:new",), ("key:a", "workspace:press", "org"))
+    for scopes in (
+        *((one,) for one in ("org", "workspace:research", "workspace:new", "key:a", "key:b", "key:new")),
+        ("key:a", "workspace:press", "org"),
+    )
     for periods in ((Period.DAY,), (Period.MONTH, Period.LIFETIME))
 ]
 
@@ -44,6 +47,8 @@ CHANGES: list[list[c.Command]] = [
     [c.SetKey(org=ORG, by="will", key="a", credentials=("old",))],
     [call("e6", "new", 40), call("e7", "old", 60)],
     [rail("homes", "workspace", "press", Period.YEAR), cap("new", "key:new", Period.LIFETIME, 1)],
+    [rail("homes", "workspace", "org", Period.YEAR), cap("later", "workspace:new", Period.DAY, 1)],
+    [call("e8", "c", 10, workspace="new")],
     [c.RemoveCap(org=ORG, by="will", cap="week"), c.RemoveGuardrail(org=ORG, by="will", guardrail="each")],
     [c.SetOrg(org=ORG, by="will", time_zone="Asia/Tokyo", enforce=Enforce.OBSERVE)],
     [cap("hour", "key:a", Period.DAY, 0)],
