@@ -57,7 +57,7 @@ def accept(result: Result) -> Result:
     """The result of an order, or its refusal raised as a Problem."""
     if result.status is Status.REJECTED:
         detail = result.detail or str(result.reason)
-        field = detail.partition(":")[0] if result.reason is Reason.MALFORMED and ":" in detail else None
+        field = detail.partition(":")[0] if result.reason in (Reason.MALFORMED, Reason.TOO_MUCH) and ":" in detail else None
         raise Problem(_OF_REASON.get(result.reason or Reason.MALFORMED, 422), detail, field)
     return result
 

@@ -7,10 +7,13 @@ import msgspec
 
 from . import entries as e
 from . import levels
-from .books import Books
+from .books import ORG, Books
 from .caps import Sum
 from .commands import Result, Status
 from .fold import fold
+from .window import Period
+
+MOST_EVER = 4 * 10**18  # T4: of nano-USD or tokens in an org's whole life; no sum, of a year or of any scope, comes near 64 bits
 
 
 class Found(msgspec.Struct):
@@ -64,6 +67,10 @@ class Batch:
         """Takes back what was to be booked."""
         self.refused.add(entry.command.digest)
         del self.seen[entry.command.digest]
+
+    def bursts(self, part: Sum) -> bool:
+        """Whether this would take the org past what its whole life may come to."""
+        return not self.books.used(ORG, Period.LIFETIME, 0).holds(part, MOST_EVER)
 
     def emit(self, kind: type[Any], /, **fields: Any) -> int:
         """Journals and folds one entry that is not usage; its seq."""

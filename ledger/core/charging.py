@@ -8,8 +8,9 @@ from typing import Any
 from . import commands as c
 from . import entries as e
 from .answers import Answer, done, missing
-from .batch import Batch
+from .batch import MOST_EVER, Batch
 from .books import ORG
+from .caps import Sum
 from .commands import Reason, Reject, Result, Status
 from .money import MAX_EVENT_NANOS, USD, Nanos, split, usd_text
 from .window import Period, date_of, day_at, day_start_us, first_day, window_at
@@ -19,6 +20,10 @@ MOST_SHARES = 1000
 
 def _wrong(detail: str) -> Reject:
     return Reject(reason=Reason.MALFORMED, detail=detail)
+
+
+def _too_much(field: str) -> Reject:
+    return Reject(reason=Reason.TOO_MUCH, detail=f"{field}: takes the org past {MOST_EVER // USD} dollars in its life")
 
 
 def _again(batch: Batch, digest: bytes, kind: type[Any], same: dict[str, Any]) -> Result | None:
@@ -47,6 +52,8 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     cost = _corrected(command, price)
     if isinstance(cost, Reject):
         return cost
+    if batch.bursts(Sum(spent=cost - (price or 0))):
+        return _too_much("amount_usd" if by_amount else "cost_usd")
     hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
     hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
     seq = batch.emit(
@@ -89,6 +96,8 @@ def share_cost(batch: Batch, command: c.ShareCost) -> Answer:
         return answer
     if refused := _unfit(batch, command, day, today):
         return refused
+    if batch.bursts(Sum(spent=command.amount)):
+        return _too_much("amount_usd")
     weights = [1 if how is c.How.EVENLY else weight for _, weight in command.over]
     if how is c.How.SPEND:
         start = first_day(Period.MONTH, day)

@@ -23,7 +23,6 @@ from .window import HOUR_US, Calendar, Period, Window, window_at, windows_at
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
 MOST_A_DAY = 10**18  # T4: of nano-USD or tokens for an org
-MOST_EVER = 4 * 10**18  # the same, of its whole life: no sum, of a year or of any scope, comes near 64 bits
 GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
 _TOO_MUCH = Result(
     Status.REJECTED, Reason.TOO_MUCH,
@@ -197,7 +196,7 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
     sums = by_scope(books, summed(run))
     days = _days(sums)
     bursts = not all(books.used(ORG, Period.DAY, day).holds(part, MOST_A_DAY) for day, part in days.items())
-    bursts = bursts or not books.used(ORG, Period.LIFETIME, 0).holds(total(days.values()), MOST_EVER)
+    bursts = bursts or batch.bursts(total(days.values()))
     if bursts and len(run) == 1:
         batch.refuse(run[0])
         return

@@ -12,6 +12,7 @@ from .keys import UNASSIGNED
 from .levels import all_scopes
 from .window import Calendar, Period, day_at, first_day, is_zone, window_at, windows_at
 
+_LIFE = SumKey(ORG, Period.LIFETIME, 0)  # which must stay inside 64 bits (T4)
 Place = tuple[str, str]  # a scope, and the workspace that its key is in or will be registered in
 
 
@@ -71,7 +72,7 @@ def _usage(books: Books, usage: Sequence[c.RecordUsage], now_us: int, found: Nee
             hourly = (scope for scope, home in under if Period.HOUR in _periods(books, scope, home))
             found.sums.update(SumKey(scope, Period.HOUR, hour) for scope in hourly)
     if everywhere:
-        found.sums.add(SumKey(ORG, Period.LIFETIME, 0))  # which must stay inside 64 bits (T4)
+        found.sums.add(_LIFE)
     rooms = books.rooms
     for scope, home in everywhere:
         if scope not in rooms or rooms[scope].until_us <= now_us:  # the rest's are loaded
@@ -154,6 +155,7 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
         case c.SetWorkspace():
             _windows(books, [f"workspace:{order.workspace}"], now_us, found, more=Period)
         case c.CorrectUsage() if isinstance(entry := originals.get(order.entry), e.UsageRecorded):
+            found.sums.add(_LIFE)
             for scope in books.scopes_of(entry.key, entry.workspace):
                 found.sums.add(SumKey(scope, Period.DAY, entry.day))
                 for hour_us in (entry.hour_us, window_at(Period.HOUR, entry.command.time_us, books.zone).start_us):
@@ -164,6 +166,7 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
             day = day_at(now_us, books.zone) if order.day is None else order.day
             names = [f"workspace:{name}" for name, _ in order.over]
             found.sums |= {SumKey(scope, Period.DAY, day) for scope in (*names, *books.scopes_of("", "")[::2])}
+            found.sums.add(_LIFE)
             found.sums |= {SumKey(name, Period.MONTH, first_day(Period.MONTH, day)) for name in names}
             _windows(books, [*names, ORG], now_us, found)
         case _:

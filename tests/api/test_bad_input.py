@@ -88,6 +88,18 @@ async def test_an_org_has_a_most_that_fits_its_life_and_whoever_passes_it_can_st
     assert balances["balances"][1]["spent_usd"] == "4000000000.00"
     (breach,) = (await api.get("/v1/orgs/acme/breaches"))["breaches"]
     assert breach["spent_usd"] == "4000000000.00"
+    seq = next(row["seq"] for row in (await api.get("/v1/orgs/acme/entries"))["entries"] if row.get("cost_usd"))
+    cent = {"amount_usd": "0.01", "how": "evenly", "over": ["research"], "reason": "a licence"}
+    for n, (what, sent, status) in enumerate((
+        ("shared-costs", cent, 422), ("adjustments", {"entry": seq, "amount_usd": "-0.01", "reason": "a refund"}, 200),
+        ("adjustments", {"entry": seq, "cost_usd": "1000000", "reason": "in full"}, 200), ("shared-costs", cent, 422),
+        ("adjustments", {"entry": seq, "cost_usd": "999999.99", "reason": "a refund"}, 200), ("shared-costs", cent, 200),
+        ("adjustments", {"entry": seq, "amount_usd": "0.01", "reason": "in full"}, 422),
+    )):  # fmt: skip
+        said = await api.ask("POST", f"/v1/orgs/acme/{what}", sent, headers={"Idempotency-Key": f"r{n}"})
+        assert said.status_code == status, said.text
+        if status == 422:
+            problem(said, 422, "amount_usd")
 
 
 @pytest.mark.parametrize(
