@@ -168,7 +168,8 @@ async def _books(patient: Patient) -> list[Finding]:
         found.append(Finding("outbox", Level.WRONG, said, "is `ledger serve`, or `python -m consumers relay`, running?"))
     if now.command_since_us is not None and now_us - now.command_since_us > LATE_US:
         said = f"one is unconfirmed for {_span(now_us - now.command_since_us)}"
-        found.append(Finding("key commands", Level.WRONG, said, "`ledger get commands` shows the gateway's own words"))
+        do = "`ledger get commands` shows the gateway's own words; one of no connection waits until the gateway itself confirms it"
+        found.append(Finding("key commands", Level.WRONG, said, do))
     if now.leaking:
         said = f"{now.leaking} spend though their pause was confirmed"
         found.append(Finding("keys", Level.WRONG, said, "`ledger get keys` names them: stop them at the vendor by hand"))
