@@ -97,6 +97,7 @@ def _rule(row: Any) -> Rule:
 
 
 def read_workspace(books: Books, row: Any) -> None:
+    """Puts a row of `workspaces` in books."""
     books.workspaces[row.workspace_id] = Workspace(workspace_id=row.workspace_id, deleted=bool(row.deleted), seq=row.seq)
 
 
