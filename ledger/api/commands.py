@@ -9,7 +9,7 @@ from ..store import keys as keyed
 from . import models as m
 from .auth import Admin, OrgReader
 from .problems import CHANGES, RESPONSES, Problem, accept
-from .reading import found, snapshot
+from .reading import breach_cursor, breach_place, found, snapshot
 from .values import CommandId, Cursor, ExactRoute, Id, Limit, OrgId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["commands"], route_class=ExactRoute)
@@ -18,10 +18,10 @@ router = APIRouter(tags=["commands"], route_class=ExactRoute)
 @router.get("/v1/orgs/{org}/commands", responses=RESPONSES)
 async def get_commands(
     request: Request, org: OrgId, caller: OrgReader, delivery: str | None = None, key: Id | None = None, limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Cursor = None, waiting_cursor: Cursor = None,
 ) -> m.KeyCommands:  # fmt: skip
-    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and, on every
-    page, the breaches whose action waits for a person (K4)."""
+    """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and a page,
+    too, of the breaches whose action waits for a person (K4), which goes on by a cursor of its own."""
     after = decode_cursor(cursor, (int, str, str, str, int))
     if delivery is not None and delivery not in inbox.DELIVERIES:
         raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
@@ -29,9 +29,9 @@ async def get_commands(
         head = await found(connection, org)
         keys = None if key is None else [key]
         shown, last = await keyed.commands_page(connection, head, after, limit=limit, delivery=delivery, keys=keys)
-        waiting = await reports.breaches(connection, head, limit=limit, waiting=True)
-    more = None if last is None else encode_cursor(last)
-    return m.KeyCommands.model_validate({"commands": shown, "waiting": waiting, "cursor": more})
+        waiting = await reports.breaches(connection, head, before=breach_place(waiting_cursor), limit=limit, waiting=True)
+    page = {"commands": shown, "cursor": None if last is None else encode_cursor(last)}
+    return m.KeyCommands.model_validate(page | {"waiting": waiting, "waiting_cursor": breach_cursor(waiting, limit)})
 
 
 @router.post("/v1/orgs/{org}/commands/{command}/confirm", responses=CHANGES)

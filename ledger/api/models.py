@@ -268,11 +268,12 @@ class Breaches(BaseModel):
 
 
 class KeyCommands(BaseModel):
-    """A page of commands, newest first, and breaches that wait for a person."""
+    """A page of commands, and one of breaches that wait for a person, each newest first and with its own cursor."""
 
     commands: list[KeyCommand]
     waiting: list[Breach]
     cursor: str | None
+    waiting_cursor: str | None
 
 
 class Entries(BaseModel):

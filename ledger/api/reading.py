@@ -21,7 +21,7 @@ from . import models as m
 from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
-from .values import KNOWN_QUERY, CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
+from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 
@@ -56,7 +56,7 @@ async def _own(connection: AsyncConnection, head: reports.Head, caller: Token, s
             raise Problem(403, "this token reads one workspace only")
 
 
-@router.get("/v1/orgs/{org}/balances", tags=["balances"], responses=RESPONSES, dependencies=[KNOWN_QUERY], response_model=Balances)
+@router.get("/v1/orgs/{org}/balances", tags=["balances"], responses=RESPONSES, response_model=Balances)
 async def get_balances(
     request: Request, org: OrgId, caller: Reader,
     scope: Annotated[list[Scope] | None, Query(max_length=1000, description="default: the org, its workspaces and keys")] = None,
@@ -118,18 +118,27 @@ async def get_breaches(
     limit: Limit = 100, cursor: Cursor = None,
 ) -> m.Breaches:  # fmt: skip
     """Breaches, newest first."""
-    place = decode_cursor(cursor, (int, str, int))
+    before = breach_place(cursor)
     async with snapshot(request) as connection:
         head = await found(connection, org)
         scopes = [scope] if scope else None
         if caller.workspace is not None and not caller.may("admin"):
             scopes = scopes or (await _all_scopes(connection, head, caller, None, 10**5))[0]
             await _own(connection, head, caller, scopes)
-        before = None if place is None else (place[0], place[1], place[2])
         shown = await reports.breaches(connection, head, before=before, limit=limit, open_only=open, cap=cap, scopes=scopes)
+    return m.Breaches.model_validate({"breaches": shown, "cursor": breach_cursor(shown, limit)})
+
+
+def breach_place(cursor: str | None) -> tuple[int, str, int] | None:
+    """Where a list of breaches goes on. Raises Problem 422."""
+    place = decode_cursor(cursor, (int, str, int))
+    return None if place is None else (place[0], place[1], place[2])
+
+
+def breach_cursor(shown: list[reports.Json], limit: int) -> str | None:
+    """The place after a page of breaches; None for the last page."""
     last = shown[-1] if len(shown) == limit else None
-    more = None if last is None else encode_cursor([last["opened_us"], last["cap"], last["ordinal"]])
-    return m.Breaches.model_validate({"breaches": shown, "cursor": more})
+    return None if last is None else encode_cursor([last["opened_us"], last["cap"], last["ordinal"]])
 
 
 @router.get("/v1/orgs/{org}/entries", tags=["entries"], responses=RESPONSES)
@@ -141,7 +150,7 @@ async def get_entries(
         return m.Entries(entries=await reports.entries(connection, await found(connection, org), after, limit))
 
 
-@router.get("/v1/orgs/{org}/explain", tags=["explain"], responses=RESPONSES, dependencies=[KNOWN_QUERY])
+@router.get("/v1/orgs/{org}/explain", tags=["explain"], responses=RESPONSES)
 async def get_explanation(
     request: Request, org: OrgId, caller: OrgReader,
     scope: Scope | None = None,

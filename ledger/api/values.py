@@ -22,6 +22,7 @@ from ..wire.times import parse_moment
 from .problems import Problem
 
 MOST_LISTED = 1000
+MOST_NAMED = 64  # characters of a parameter that is not known
 
 
 def checked_id(text: str) -> str:
@@ -159,10 +160,11 @@ def version_of(
 async def _known_query(request: Request) -> None:
     """A misspelt parameter would be passed over, and another question answered than was asked. Waits for nothing, but what is not
     `async` would be run in a thread of its own."""
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            raise Problem(422, f"{name}: is not a parameter of this call", name)
+            which = f"which knows {', '.join(known)}" if known else "which takes none"
+            raise Problem(422, f"{name[:MOST_NAMED]}: is not a parameter of this call, {which}", name[:MOST_NAMED])
 
 
 KNOWN_QUERY = Depends(_known_query)

@@ -1,6 +1,7 @@
 """Bad input: a clear status each, nothing half-done, the server unmoved (T4)."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -265,6 +266,27 @@ async def test_a_bad_question_is_refused_and_its_field_is_named(api: Api) -> Non
     await api.use(event())
     for path, field in BAD_QUESTIONS:
         problem(await api.ask("GET", f"/v1/orgs/acme/{path}"), 422, field)
+
+
+async def test_a_parameter_that_is_none_is_refused_by_every_call_that_reads(api: Api) -> None:
+    """Else a misspelt filter would be passed over, and what it was to leave out be shown."""
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    read = {path: operations["get"] for path, operations in paths.items() if path.startswith("/v1/") and "get" in operations}
+    assert len(read) > 15
+    for path, operation in read.items():
+        known = [part["name"] for part in operation.get("parameters", ()) if part["in"] == "query"]
+        said = problem(await api.ask("GET", re.sub(r"{\w+}", "acme", path), opne="true"), 422, "opne")
+        assert said.partition("call, ")[2] == (f"which knows {', '.join(known)}" if known else "which takes none"), path
+    problem(await api.ask("DELETE", "/v1/orgs/acme/caps/day", verison="3"), 422, "verison")
+    assert "o" * 65 not in problem(await api.ask("GET", "/v1/orgs", **{"o" * 10_000: ""}), 422)
+
+
+async def test_whoever_sends_usage_may_put_into_the_address_what_it_likes(api: Api) -> None:
+    sent = await api.ask("POST", "/v1/usage", event(), headers={"Content-Type": ONE}, source="us")
+    assert sent.json()["results"][0]["status"] == "recorded"
+    problem(await api.ask("POST", "/v1/webhooks/acme/none", {}, source="us"), 404)
+    assert "token for one org" in problem(await api.ask("POST", "/v1/traces", {}, source="us"), 403)
+    assert (await api.client.get("/readyz", params={"from": "balancer"})).status_code == 200
 
 
 async def test_a_time_zone_that_does_not_exist_is_refused_by_name(api: Api) -> None:

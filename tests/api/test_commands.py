@@ -45,6 +45,21 @@ async def test_what_the_brake_holds_is_rejected_and_the_key_goes_on(api: Api) ->
     assert (await api.ask("GET", "/v1/orgs/acme/keys/k")).json()["state"] == "active"
 
 
+async def test_what_waits_is_listed_in_pages_of_its_own(api: Api) -> None:
+    await api.ask("PUT", "/v1/orgs/acme", {"brake": 0})
+    await api.ask("PUT", "/v1/orgs/acme/guardrails/each", RAIL)
+    await api.service.record([usage(f"e{n}", 5, key=f"k{n}") for n in range(5)])
+    whole = await api.get("/v1/orgs/acme/commands")
+    assert (len(whole["waiting"]), whole["waiting_cursor"]) == (5, None)
+    paged, more = [], {}
+    while more is not None:
+        page = await api.get("/v1/orgs/acme/commands", limit=2, **more)
+        paged += page["waiting"]
+        more = None if page["waiting_cursor"] is None else {"waiting_cursor": page["waiting_cursor"]}
+    assert paged == whole["waiting"]
+    await api.get("/v1/orgs/acme/commands", 422, waiting_cursor="abc")
+
+
 @pytest.mark.parametrize("name", ["day%2F2", "day", "%2F1", "day%2Fx", "other%2F1", "day%2F99999999999999999999"])
 async def test_what_nobody_asked_for_can_not_be_judged(api: Api, name: str) -> None:
     await breached(api)
