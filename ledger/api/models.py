@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..core.caps import BRAKE, Action, Enforce, Resume, Rule, Verdict, Waits
 from ..core.keys import State
 from ..core.money import Nanos
-from ..core.window import Period
+from ..core.window import Period, is_zone
 from .values import Day, Id, LimitUsd, Scope
 
 Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
@@ -30,7 +30,13 @@ class Labelled(Given):
         return {"labels": self.labels, "since": self.labels_from}
 
 
-Zone = Annotated[str, Field(min_length=1, max_length=64, examples=["America/New_York"])]
+def _zone(name: str) -> str:
+    if not is_zone(name):
+        raise ValueError("is not in the tz database, as America/New_York is")
+    return name
+
+
+Zone = Annotated[str, Field(min_length=1, max_length=64, examples=["America/New_York"]), AfterValidator(_zone)]
 Brake = Annotated[int, Field(ge=0, le=10**6, description="breaches that may stop keys within a minute; the rest wait for approval")]
 
 

@@ -122,6 +122,7 @@ def test_a_new_org_has_the_defaults_of_what_its_file_does_not_say(ledger: Ledger
         ("org: acme\n", 1, "org: is not a mapping of names to values, such as org: {id: acme}"),
         ("org: {id: acme}\ncaps:\n", 2, "caps: is not a mapping of names to values"),
         ("org: {id: acme}\n? [a, b]\n: c\n", 2, "a name is not plain text"),
+        ("org:\n  id: acme\n  time_zone: Mars/Olympus\n", 3, "org.time_zone: is not in the tz database, as America/New_York is"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_refused_names_the_line_and_the_field(ledger: Ledger, text: str, line: int, word: str) -> None:
