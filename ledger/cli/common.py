@@ -4,30 +4,37 @@ import csv
 import getpass
 import json
 import os
+import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..api.models import Text as Said
 from ..api.values import checked_scope
+from ..core.window import day_at, day_start_us
 from ..metrics import Metrics
 from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
 from ..store.schema import is_current
+from ..wire.times import parse_moment
 
 T = TypeVar("T")
 PIPED_WIDTH = 240
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # no emoji: a key that is called `a` is not the sign that `:a:` stands for
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -41,8 +48,17 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+def _said(text: str) -> str:
+    """What a person gives for a reason, within the bounds that it has over HTTP."""
+    try:
+        return TypeAdapter(Said).validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter("say why, in 1 to 500 characters") from None
+
+
 OrgOption = Annotated[str | None, typer.Option("--org", help="Which org; may be left out while there is only one.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.", callback=_said)]
 
 
 class Wrong(Exception):
@@ -131,6 +147,31 @@ def scope_of(text: str) -> str:
         raise Wrong(f"{text!r} {error}") from None
 
 
+def moment_of(option: str, text: str | None, zone: str | None = None) -> int | None:
+    """A moment, or with a zone the instant at which a day begins there; microseconds. Raises Wrong."""
+    if text is None:
+        return None
+    day = zone if _DAY.fullmatch(text) else None
+    try:
+        moment = parse_moment(text if day is None else f"{text}T00:00:00Z")
+    except ValueError as error:
+        forms = "2026-03-08T09:00:00Z" + ("" if zone is None else ", or 2026-03-08 for that day")
+        raise Wrong(f"{option}: {text!r} {str(error).partition(', such')[0]}; write it as {forms}") from None
+    return moment if day is None else day_start_us(day_at(moment, "UTC"), day)
+
+
+def refuse(options: Mapping[str, object], why: str) -> None:
+    """Raises Wrong for an option that was given: passed over, it would leave another question answered than was asked."""
+    for name, given in options.items():
+        if given not in (None, False, []):
+            raise Wrong(f"{name}: {why}")
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """How far a command is, on stderr while it works; nothing where nobody looks."""
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
 def person() -> str:
     """Who gives an order from a terminal (T3)."""
     return os.environ.get("SUDO_USER") or getpass.getuser()
@@ -142,7 +183,7 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         print(json.dumps(rows, indent=2, default=str))
         return
     if form is Format.CSV:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else list(columns), lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(name for row in rows for name in row)) or list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(
             {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()} for row in rows

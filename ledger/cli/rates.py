@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.progress import Progress, TextColumn
+from rich.progress import TextColumn
 
 from ..core.money import usd_text
 from ..core.rates import BY_THE_PIECE, Origin, Prices, Rate, Schedule, Tier, fault_of, provider_id
@@ -19,13 +19,14 @@ from ..service import Service, system_clock
 from ..store import rates as stored
 from ..wire.pricelists import PriceList, PriceListError, convert_genai, parse_litellm
 from ..wire.times import parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, person, run, serving, settings, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, person, progress, run, serving, settings, show, the_org
 
 rates = typer.Typer(help="The rate card: what tokens cost where no gateway says it.", no_args_is_help=True)
 LITELLM_LIST = "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
 MOST_BYTES, FETCH_S = 64 * 1024 * 1024, 60.0
 DAYS = 30
 _COLUMNS = ("model", "provider", "origin", "from", "input", "cached", "cache_write", "output", "reasoning", "other", "batch")
+_FIELDS = ("provider", "model", "origin", "starts_at", "version", "usd_per_million", "usd_each", "tiers", "batch")  # of a rate as JSON
 
 
 class Lists(StrEnum):
@@ -92,7 +93,7 @@ def list_rates(
             show([_row(rate) for rate in found], form, _COLUMNS)
             out.print(f"[dim]version {version or newest.version}[/]" if newest else "[dim]there is no card yet: `ledger rates sync`[/]")
         else:
-            show([stored.rate_json(rate) for rate in found], form, ())
+            show([stored.rate_json(rate) for rate in found], form, _FIELDS)
 
     run(work)
 
@@ -183,9 +184,9 @@ async def _put(service: Service, wanted: list[Rate], origin: Origin) -> None:
         version = await stored.put(connection, found, origin, person(), now_us)
         card = await stored.card(connection)
     out.print(f"version {version}: {len(found.added)} new, {len(found.changed)} changed, {found.same} the same")
-    with Progress(TextColumn("pricing what waits"), TextColumn("{task.completed:,.0f} entries"), console=err, transient=True) as progress:
-        task = progress.add_task("")
-        priced = await price_waiting(service, card, lambda n: progress.advance(task, n))
+    with progress(TextColumn("pricing what waits"), TextColumn("{task.completed:,.0f} entries")) as bar:
+        task = bar.add_task("")
+        priced = await price_waiting(service, card, lambda n: bar.advance(task, n))
     if priced:
         out.print(f"priced {priced:,} entries that waited")
 

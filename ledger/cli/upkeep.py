@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from ..api.values import checked_id
 from ..service import system_clock
 from ..store import replay as replaying
 from ..store import reports
@@ -13,7 +14,7 @@ from ..store import tokens as stored
 from ..store.dialect import lock_orgs
 from ..store.schema import migrate as upgrade
 from ..wire.times import moment_text
-from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, run, show, tell, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, opened, out, progress, run, show, tell, the_org
 
 tokens = typer.Typer(help="Access tokens: made, listed, revoked.", no_args_is_help=True)
 
@@ -37,7 +38,7 @@ def _heads_query(org: str | None):
 
 
 def _progress(what: str) -> Progress:
-    return Progress(TextColumn(what), TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=err, transient=True)
+    return progress(TextColumn(what), TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn())
 
 
 def verify(org: OrgOption = None) -> None:
@@ -49,10 +50,10 @@ def verify(org: OrgOption = None) -> None:
     async def work() -> str | None:
         started, checked, entries = time.monotonic(), 0, 0
         async with opened() as database, database.snapshot() as connection:
-            with _progress("verifying") as progress:
-                task = progress.add_task("")
+            with _progress("verifying") as bar:
+                task = bar.add_task("")
                 for head in await _heads_query(org)(connection):
-                    difference = await replaying.verify(connection, head.org_id, head.org, lambda n: progress.advance(task, n))
+                    difference = await replaying.verify(connection, head.org_id, head.org, lambda n: bar.advance(task, n))
                     if difference:
                         return difference
                     checked, entries = checked + 1, entries + head.seq
@@ -73,12 +74,12 @@ def replay(org: OrgOption = None) -> None:
         async with opened() as database:
             async with database.snapshot() as connection:
                 heads = await _heads_query(org)(connection)
-            with _progress("replaying") as progress:
-                task = progress.add_task("")
+            with _progress("replaying") as bar:
+                task = bar.add_task("")
                 for head in heads:
                     async with database.writer.begin() as connection:
                         await lock_orgs(connection, [head.org])
-                        books = await replaying.replay(connection, head.org_id, head.org, lambda n: progress.advance(task, n))
+                        books = await replaying.replay(connection, head.org_id, head.org, lambda n: bar.advance(task, n))
                     entries += books.seq
         out.print(f"replayed {entries:,} entries of {len(heads)} orgs, {time.monotonic() - started:.1f} s")
 
@@ -99,8 +100,14 @@ def create_token(
             raise Wrong(f"{unknown[0]!r} is not a scope: {', '.join(stored.SCOPES)}")
         if workspace is not None and (scope != ["read"] or org is None):
             raise Wrong("--workspace goes with --scope read and --org")
+        try:
+            of = None if org is None else checked_id(org)
+        except ValueError as error:
+            raise Wrong(f"--org: {error}") from None
         async with opened() as database, database.writer.begin() as connection:
-            print(await stored.create(connection, stored.Token(name, tuple(scope), org, workspace), system_clock()))
+            if of is not None and await reports.head(connection, of) is None:
+                tell("note", "yellow", f"there is no org {of!r} yet: its first usage opens it, or `ledger apply FILE.yaml`")
+            print(await stored.create(connection, stored.Token(name, tuple(scope), of, workspace), system_clock()))
 
     run(work)
 
