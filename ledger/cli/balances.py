@@ -1,7 +1,7 @@
 """Owns `ledger balances`: what was spent, what every cap above leaves, once or as a table that lives."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.window import Period
 from ..service import system_clock
 from ..store import balances as standing
+from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
 from ..store.dialect import Database
-from ..wire.times import parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, scope_of, show, the_org
+from .common import Format, FormatOption, OrgOption, moment_of, opened, out, plain, refuse, run, scope_of, show, tell, the_org
 
 ALL = 10**6
 EVERY_S = 1.0
@@ -35,7 +35,7 @@ def balances(
     scope: Annotated[list[str] | None, typer.Argument(help="org, workspace:ID or key:ID; all of them if left out.")] = None,
     org: OrgOption = None,
     period: Annotated[list[Period] | None, typer.Option(help="hour, day, week, month, year, lifetime; may be repeated.")] = None,
-    at: Annotated[str | None, typer.Option(help="A moment in the windows, RFC 3339; now if left out.")] = None,
+    at: Annotated[str | None, typer.Option(help="A moment in the windows, RFC 3339, or a day of the org's zone; now if left out.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Count only what was recorded by this moment.")] = None,
     until: Annotated[str | None, typer.Option(help="Count only calls that ended before this moment.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="A table that is kept up to date until Ctrl-C, nearest its cap first.")] = False,
@@ -48,34 +48,32 @@ def balances(
     """
 
     async def work() -> None:
-        moments = [_moment(name, text) for name, text in (("--at", at), ("--as-of", as_of), ("--until", until))]
+        moments = {"--at": at, "--as-of": as_of, "--until": until}
+        if watch:
+            other = None if form is Format.TABLE else form
+            refuse(moments | {"--format": other}, "does not go with --watch, a table of what is now: leave out one of the two")
         scopes = [scope_of(text) for text in scope or ()]
         async with opened() as database:
             if watch:
                 await _watch(database, org, scopes, period or [Period.DAY])
                 return
-            head, rows = await _read(database, org, scopes, period or [Period.DAY], moments)
-        if form is not Format.TABLE:
-            show(rows, form, _COLUMNS)
+            head, rows, notes = await _read(database, org, scopes, period or [Period.DAY], moments)
+        if form is Format.TABLE:
+            out.print(_tables(head, rows, notes))
             return
-        out.print(_tables(head, rows))
+        for note in notes:
+            tell("note", "yellow", note)
+        show(rows, form, _COLUMNS)
 
     run(work)
-
-
-def _moment(option: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_moment(text)
-    except ValueError as error:
-        raise Wrong(f"{option}: {error}") from None
 
 
 async def _watch(database: Database, org: str | None, scopes: list[str], periods: Sequence[Period]) -> None:
     with Live(console=out, auto_refresh=False, screen=False) as live:
         try:
             while True:
-                head, rows = await _read(database, org, scopes, periods, [None] * 3)
-                live.update(_tables(head, sorted(rows, key=_nearness)), refresh=True)
+                head, rows, notes = await _read(database, org, scopes, periods, {})
+                live.update(_tables(head, sorted(rows, key=_nearness), notes), refresh=True)
                 await asyncio.sleep(EVERY_S)
         except asyncio.CancelledError:  # Ctrl-C
             return
@@ -87,11 +85,13 @@ def _nearness(row: dict[str, Any]) -> int:
 
 
 async def _read(
-    database: Database, org: str | None, scopes: list[str], periods: Sequence[Period], moments: Sequence[int | None]
-) -> tuple[reports.Head, list[dict[str, Any]]]:
-    at, as_of, until = moments
+    database: Database, org: str | None, scopes: list[str], periods: Sequence[Period], moments: Mapping[str, str | None]
+) -> tuple[reports.Head, list[dict[str, Any]], list[str]]:
     async with database.snapshot() as connection:
         head = await the_org(connection, org)
+        at = moment_of("--at", moments.get("--at"), head.zone)
+        as_of, until = (moment_of(option, moments.get(option)) for option in ("--as-of", "--until"))  # of a day: by its end, or its start?
+        notes = await _unmet(connection, head, scopes)
         scopes = scopes or await _all_scopes(connection, head)
         now_us = max(system_clock(), head.recorded_us)
         moment = next((one for one in (at, until, as_of) if one is not None), now_us)
@@ -102,7 +102,22 @@ async def _read(
                 rows += await standing.stood(connection, head, part, periods, moment, as_of, until)
             else:
                 rows += await standing.standing(connection, head, part, periods, moment, now_us)
-    return head, rows
+    return head, rows, notes
+
+
+async def _unmet(connection: AsyncConnection, head: reports.Head, scopes: list[str]) -> list[str]:
+    """What there is to say of scopes that nobody has met, since what is misspelt reads as 0."""
+    met = {"org"}
+    for kind, table, column in (("key", t.keys, "key_id"), ("workspace", t.workspaces, "workspace_id")):
+        names = [scope.partition(":")[2] for scope in scopes if scope.startswith(f"{kind}:")]
+        found = await reports.page(connection, head, table, column, "", ALL, table.c[column].in_(names)) if names else []
+        met |= {f"{kind}:{name}" for name in found}
+    notes: list[str] = []
+    for scope in dict.fromkeys(scope for scope in scopes if scope not in met):
+        owner = await keyed.owner_of(connection, head, scope[4:]) if scope.startswith("key:") else ""
+        elsewhere = owner and f"key:{owner}" != scope
+        notes.append(f"{scope} is a credential of key:{owner}: look there" if elsewhere else f"{scope}: nobody has met it, so it is 0")
+    return notes
 
 
 async def _all_scopes(connection: AsyncConnection, head: reports.Head) -> list[str]:
@@ -111,13 +126,13 @@ async def _all_scopes(connection: AsyncConnection, head: reports.Head) -> list[s
     return ["org", *(f"workspace:{home}" for home in homes), *(f"key:{key}" for key in keys)]
 
 
-def _tables(head: reports.Head, rows: list[dict[str, Any]]) -> Group:
+def _tables(head: reports.Head, rows: list[dict[str, Any]], notes: Sequence[str]) -> Group:
     """The balances, each with the tightest of its caps; for a single scope every cap above it."""
     parts: list[Any] = [_table(_COLUMNS, [_with_tightest(row) for row in rows])]
     if len({row["scope"] for row in rows}) == 1 and rows[0]["above"]:
         caps = [cap | _beside(cap) | {"": "tightest" if cap["tightest"] else ""} for cap in rows[0]["above"]]
         parts += ["", _table(_CAPS, caps)]
-    return Group(*parts, Text(f"as of seq {head.seq}", style="dim"))
+    return Group(*parts, *(Text(plain(note), style="yellow") for note in notes), Text(f"as of seq {head.seq}", style="dim"))
 
 
 def _beside(row: dict[str, Any]) -> dict[str, Any]:

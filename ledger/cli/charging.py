@@ -13,9 +13,8 @@ from ..core.window import day_number
 from ..service import Service
 from ..store import reports
 from ..wire.usage import identity
-from .common import OrgOption, Wrong, out, person, run, serving, the_org
+from .common import OrgOption, ReasonOption, Wrong, out, person, run, serving, the_org
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.")]
 RequestOption = Annotated[str | None, typer.Option("--request", help="A name for this request: given again, nothing is booked twice.")]
 
 
@@ -24,6 +23,12 @@ def _usd(option: str, text: str) -> int:
         return -parse_usd(text[1:]) if text.startswith("-") else parse_usd(text)
     except AmountError as error:
         raise Wrong(f"{option}: {text!r} {error}") from None
+
+
+def _entry(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Wrong(f"ENTRY: {text!r} is not the seq of an entry, such as 12: `ledger explain` shows it")
+    return int(text)
 
 
 async def _book(service: Service, order: Command) -> Result:
@@ -41,7 +46,7 @@ async def _head(service: Service, org: str | None) -> reports.Head:
 
 
 def adjust(
-    entry: Annotated[int, typer.Argument(help="The seq of the entry of usage, as `ledger explain` shows it.")],
+    entry: Annotated[str, typer.Argument(help="The seq of the entry of usage, as `ledger explain` shows it.")],
     reason: ReasonOption,
     cost: Annotated[str | None, typer.Option("--cost", help="What it should have cost, US dollars.")] = None,
     amount: Annotated[str | None, typer.Option("--amount", help="By how much that differs: -0.30 takes 30 cents back.")] = None,
@@ -51,6 +56,7 @@ def adjust(
     """Correct what a call cost, by a new entry in its own window; caps see it at once."""
 
     async def work() -> None:
+        seq = _entry(entry)
         if (cost is None) == (amount is None):
             raise Wrong("say either --cost or --amount")
         wish = None if cost is None else Nanos(_usd("--cost", cost))
@@ -60,7 +66,7 @@ def adjust(
         async with serving() as service:
             head = await _head(service, org)
             digest = identity(head.org, "cli:adjustments", request or uuid.uuid4().hex)
-            order = c.CorrectUsage(org=head.org, by=person(), digest=digest, entry=entry, cost=wish, difference=difference, why=reason)
+            order = c.CorrectUsage(org=head.org, by=person(), digest=digest, entry=seq, cost=wish, difference=difference, why=reason)
             result = await _book(service, order)
         out.print(f"{result.status}  seq {result.seq}")
 
@@ -79,6 +85,9 @@ def share(
     """Share a cost that no key made over workspaces, exact to the nano, as entries."""
 
     async def work() -> None:
+        cost = Nanos(_usd("AMOUNT", amount))
+        if cost <= 0:
+            raise Wrong(f"AMOUNT: {amount!r} is not above zero: say what there is to share, in US dollars, such as 12.50")
         parts: list[tuple[str, int]] = []
         for part in over:
             name, equals, weight = part.rpartition("=") if how is c.How.WEIGHT else (part, "", "0")
@@ -89,7 +98,7 @@ def share(
             head = await _head(service, org)
             order = c.ShareCost(
                 org=head.org, by=person(), digest=identity(head.org, "cli:shared-costs", request or uuid.uuid4().hex),
-                amount=Nanos(_usd("AMOUNT", amount)), how=how, over=tuple(parts), day=_day(day), why=reason,
+                amount=cost, how=how, over=tuple(parts), day=_day(day), why=reason,
             )  # fmt: skip
             result = await _book(service, order)
         out.print(f"{result.status}  seq {result.seq}")

@@ -8,11 +8,10 @@ from ..core.caps import Verdict
 from ..core.commands import JudgeBreach, Status
 from ..store import keys as keyed
 from ..store import reports
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, person, run, serving, show, the_org
+from .common import Format, FormatOption, OrgOption, ReasonOption, Wrong, opened, out, person, run, serving, show, the_org
 
 commands = typer.Typer(no_args_is_help=True, help="What was done at the gateways; approve or reject what waits for a person.")
 BreachArgument = Annotated[str, typer.Argument(metavar="CAP/ORDINAL", help="The breach that waits, as `list` shows it.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.")]
 _COLUMNS = ("waits", "key", "state", "connection", "credential", "revision", "delivery", "attempts", "created_at", "confirmed_at", "error")
 _WAITS = {"revoke": "to revoke; paused meanwhile", "all": "held by the brake; nothing is done meanwhile"}
 

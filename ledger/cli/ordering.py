@@ -17,11 +17,10 @@ from ..core.window import date_of
 from ..store import keys as keyed
 from ..store import reports
 from ..store import tables as t
-from .common import OrgOption, Wrong, opened, out, person, plain, run, serving, the_org
+from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, the_org
 from .policy import PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.")]
 _STYLE = {"+": "green", "~": "yellow", "-": "red", "!": "bold"}
 
 

@@ -1,4 +1,4 @@
-"""Owns the commands that show: get, balances, explain."""
+"""Owns the commands that show: get, explain."""
 
 import json
 from enum import StrEnum
@@ -16,11 +16,18 @@ from ..store import heard, reports
 from ..store import keys as keyed
 from ..store import tables as t
 from ..wire.report import ask
-from ..wire.times import moment_text, parse_moment
-from .common import Format, FormatOption, OrgOption, Wrong, opened, out, plain, run, scope_of, show, the_org
+from ..wire.times import moment_text
+from .common import Format, FormatOption, OrgOption, Wrong, moment_of, opened, out, plain, refuse, run, scope_of, show, the_org
 from .explaining import breach_lines, key_lines, sum_lines
 
 ALL = 10**6
+
+
+class Told(StrEnum):
+    """How an explanation is printed: it is no list, so CSV has no place for it."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 class Things(StrEnum):
@@ -56,9 +63,18 @@ def get(
     open_only: Annotated[bool, typer.Option("--open", help="breaches: only those that are open.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List orgs, workspaces, keys, caps, guardrails, connections, breaches or commands."""
+    """List orgs, workspaces, keys, caps, guardrails, connections, breaches or commands.
+
+    The caps that a guardrail makes for each of its keys or workspaces are not among the caps: `ledger balances` shows them.
+    """
 
     async def work() -> None:
+        if things is not Things.KEYS:
+            refuse({"--state": state, "--workspace": workspace}, f"is of keys, not of {things}: leave it out, or list keys")
+        if things is not Things.BREACHES:
+            refuse({"--open": open_only}, f"is of breaches, not of {things}: leave it out, or list breaches")
+        if things is Things.ORGS:
+            refuse({"--org": org}, "goes with what an org has, and all orgs are listed: leave it out")
         async with opened() as database, database.snapshot() as connection:
             if things is Things.ORGS:
                 rows = [reports.org_json(head) for head in await reports.orgs(connection, limit=ALL)]
@@ -100,51 +116,55 @@ async def _listed(
     return rows
 
 
-def _moment(at: str | None) -> int | None:
-    try:
-        return None if at is None else parse_moment(at)
-    except ValueError as error:
-        raise Wrong(f"--at: {error}") from None
-
-
 def explain(
     what: Annotated[str | None, typer.Argument(help="key:ID, a scope with --period, or a breach CAP/ORDINAL.")] = None,
     org: OrgOption = None,
     period: Annotated[Period | None, typer.Option(help="Explain the balance of this period instead.")] = None,
-    at: Annotated[str | None, typer.Option(help="A moment in the balance's window.")] = None,
+    at: Annotated[str | None, typer.Option(help="With --period: a moment in the balance's window, or a day; now if left out.")] = None,
     where: Annotated[list[str] | None, typer.Option(help="A line of a report: what holds of it, such as model:openai/gpt-5.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="With --where: the first day, or a moment.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="With --where: the day after the last, or a moment.")] = None,
-    form: FormatOption = Format.TABLE,
+    form: Annotated[Told, typer.Option("--format", help="table or json.")] = Told.TABLE,
 ) -> None:
     """Explain a key's state, a balance, a breach or a line of a report, down to the entries."""
 
     async def work() -> None:
-        at_us, now_us = _moment(at), system_clock()
+        now_us = system_clock()
         if (what is None) == (not where):
             raise Wrong("say what to explain: key:ID, a scope with --period, a breach CAP/ORDINAL, or --where for a line of a report")
         if period is None and what is not None and (what == "org" or what.startswith("workspace:")):
             raise Wrong(f"{what!r} is explained by its balance: say --period, such as --period day")
+        if where:
+            refuse({"--period": period}, "goes with a scope, not with --where: say --from and --to, or leave it out")
+        else:
+            refuse({"--from": start, "--to": end}, "goes with --where: say which line of a report, or leave it out")
+        if period is None:
+            refuse({"--at": at}, "goes with --period: say of which balance, such as --period day, or leave it out")
         async with opened() as database, database.snapshot() as connection:
             head = await the_org(connection, org)
             now_us = max(now_us, head.recorded_us)
             if what is None:
                 facts = await explaining.line(connection, head, _asked(start, end, where or [], head, now_us))
             elif period is not None:
-                facts = await explaining.balance(connection, head, scope_of(what), period, at_us or now_us)
+                facts = await explaining.balance(connection, head, scope_of(what), period, _at(at, head, now_us))
             elif what.startswith("key:"):
                 facts = await explaining.key(connection, head, what[4:], now_us)
             else:
                 facts = await explaining.breach(connection, head, what)
         if facts is None:
             raise Wrong(f"there is no {what!r} in org {head.org!r}")
-        if form is Format.TABLE:
+        if form is Told.TABLE:
             told = sum_lines if "newest" in facts else breach_lines if "breach" in facts else key_lines
             out.print(plain("\n".join(told(facts))), highlight=False, markup=False, soft_wrap=True)
         else:
             print(json.dumps(facts, indent=2, default=str))
 
     run(work)
+
+
+def _at(text: str | None, head: reports.Head, now_us: int) -> int:
+    moment = moment_of("--at", text, head.zone)
+    return now_us if moment is None else moment
 
 
 def _asked(start: str | None, end: str | None, where: list[str], head: reports.Head, now_us: int) -> Question:

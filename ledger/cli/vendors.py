@@ -148,7 +148,7 @@ def reconcile_usage(
             try:
                 lines = await reconcile(database, head, account, opener(os.environ), day_number(first), day_number(last))
             except (GatewayUnavailable, GatewayRefused) as error:
-                raise Wrong(f"connection {account.connection_id}: {error}") from None
+                raise _unasked(account, error) from None
         shown = [_row(line) for line in lines if everything or line.verdict is not Verdict.MATCHED]
         show(shown, form, ("day", "key", "verdict", "theirs_usd", "ours_usd", "requests"))
         if form is Format.TABLE:
@@ -164,17 +164,27 @@ async def _account(database: Database, org: str | None, gateway: Gateway | None,
     async with database.snapshot() as connection:
         head = await the_org(connection, org)
     standing = [c for c in await connections_of(database, head) if name in (None, c.connection_id) and gateway in (None, c.gateway)]
-    if len(standing) != 1:
-        what = "there is no such connection" if not standing else "there are several connections: say --connection NAME"
-        raise Wrong(f"{what} in org {head.org!r}; `ledger get connections` lists them")
-    return head, standing[0]
+    if len(standing) == 1:
+        return head, standing[0]
+    if standing:
+        raise Wrong(f"there are several connections in org {head.org!r}: say --connection NAME, as `ledger get connections` lists them")
+    which = "connection" + (f" {name!r}" if name is not None else "") + (f" to {gateway}" if gateway is not None else "")
+    todo = "`ledger get connections` lists those that are" if name is not None else "a policy file declares one, under `connections`"
+    raise Wrong(f"there is no {which} in org {head.org!r}: {todo}")
 
 
 async def _read_keys(account: Connection) -> list[VendorKey]:
     try:
         return await vendor_keys(account, opener(os.environ))
     except (GatewayUnavailable, GatewayRefused) as error:
-        raise Wrong(f"connection {account.connection_id}: {error}") from None
+        raise _unasked(account, error) from None
+
+
+def _unasked(account: Connection, error: Exception) -> Wrong:
+    """Why a gateway's account could not be read, and whose it is."""
+    where = f"{account.gateway} at {account.address}" if account.address else account.gateway
+    todo = ". Is its address right, and is it running?" if isinstance(error, GatewayUnavailable) else ""
+    return Wrong(f"connection {account.connection_id} ({where}): {error}{todo}")
 
 
 def policy_of(org: str, zone: str, account: Connection, theirs: list[VendorKey]) -> str:

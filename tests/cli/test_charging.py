@@ -67,6 +67,17 @@ def test_an_adjustment_that_makes_no_sense_is_refused(over: Ledger, words: tuple
     assert said in over("adjust", crossing(over), *words, "--reason", "why", code=1).stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("share", "--over", "lab", "--", "-5"), "AMOUNT: '-5' is not above zero"), (("share", "0", "--over", "lab"), "such as 12.50"),
+        (("adjust", "abc", "--cost", "1"), "ENTRY: 'abc' is not the seq of an entry, such as 12"),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount_or_no_entry_is_told_what_is_one(over: Ledger, words: tuple[str, ...], said: str) -> None:
+    assert said in over(words[0], "--reason", "why", *words[1:], code=1).stderr
+
+
 def test_a_cost_is_shared_to_the_nano_and_stands_in_the_report(over: Ledger) -> None:
     over("share", "0.000000003", "--over", "research", "--over", "lab", "--reason", "platform")
     (rows,) = [json.loads(over("report", "--by", "workspace", "--where", "charge:shared", "--format", "json").stdout)["rows"]]
@@ -85,6 +96,8 @@ def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger
     assert over("report").stdout.splitlines()[2].split()[:2] == ["total", "2.20"], "also of one line"
     (row,) = csv.DictReader(io.StringIO(over("report", "--by", "key", "--format", "csv").stdout))
     assert row["spent_usd"] == "2.20"
+    reader = csv.DictReader(io.StringIO(over("report", "--by", "key", "--where", "key:nobody", "--format", "csv").stdout))
+    assert reader.fieldnames is not None and "spent_usd" in reader.fieldnames and list(reader) == []
     (charge,) = csv.DictReader(io.StringIO(over("report", "--format", "focus").stdout))
     assert charge["BilledCost"] == "2.20"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ledger.cli.common import Format, show
 from ledger.service import system_clock
 from ledger.wire.times import moment_text
 from tests.cli.conftest import Ledger, book
@@ -61,7 +62,72 @@ def test_balances_show_what_was_spent_and_what_caps_leave(over: Ledger) -> None:
     (earlier,) = over.rows("balances", "org", "--at", "2001-01-01T00:00:00Z")
     assert earlier["spent_usd"] == "0"
     assert "as of seq" in over("balances").stdout
-    assert "--at" in over("balances", "--at", "yesterday", code=1).stderr
+    assert "write it as 2026-03-08T09:00:00Z, or 2026-03-08" in over("balances", "--at", "yesterday", code=1).stderr
+    (whole,) = over.rows("balances", "org", "--at", "2001-01-01")
+    told = over("explain", "org", "--period", "day", "--at", "2001-01-01").stdout
+    assert whole["start"] == "2001-01-01T05:00:00Z" and "2001-01-02T05:00:00Z" in told, "a day of the org's own zone"
+    assert "write it as 2026-03-08T09:00:00Z\n" in over("balances", "--until", "2001-01-01", code=1).stderr
+
+
+IGNORED = [
+    (("get", "caps", "--state", "active"), "--state: is of keys, not of caps"),
+    (("get", "breaches", "--workspace", "lab"), "--workspace: is of keys, not of breaches"),
+    (("get", "keys", "--open"), "--open: is of breaches"), (("get", "orgs", "--org", "acme"), "--org: goes with"),
+    (("explain", "key:crawler", "--at", "2026-03-08"), "--at: goes with --period"),
+    (("explain", "--where", "key:crawler", "--at", "2026-03-08"), "--at: goes with --period"),
+    (("explain", "--where", "key:crawler", "--period", "day"), "--period: goes with a scope"),
+    (("explain", "key:crawler", "--from", "2026-03-08"), "--from: goes with --where"),
+    (("explain", "org", "--period", "day", "--to", "2026-03-08"), "--to: goes with --where"),
+    (("balances", "--watch", "--at", "2026-03-08"), "--at: does not go with --watch"),
+    (("balances", "--watch", "--as-of", "2026-03-08T09:00:00Z"), "--as-of: does not go with --watch"),
+    (("balances", "--watch", "--until", "2026-03-08T09:00:00Z"), "--until: does not go with --watch"),
+    (("balances", "--watch", "--format", "json"), "--format: does not go with --watch"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "said"), IGNORED)
+def test_an_option_that_would_be_passed_over_is_refused(over: Ledger, words: tuple[str, ...], said: str) -> None:
+    assert over(*words, code=1).stderr.startswith(f"error {said}")
+
+
+def test_an_explanation_is_no_list_and_help_says_where_the_caps_of_guardrails_are(over: Ledger) -> None:
+    assert "'csv' is not one of" in over("explain", "key:crawler", "--format", "csv", code=2).stderr
+    told = " ".join(over("get", "--help").stdout.split())
+    assert "a guardrail makes" in told and "`ledger balances` shows them" in told
+    assert over.rows("balances", "key:crawler")[0]["above"][0]["cap"] == "daily/key:crawler"
+
+
+def test_a_csv_has_a_column_for_what_any_of_its_rows_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """What waits for a person stands in one list with what was sent, and says less."""
+    show([{"key": "a"}, {"key": "b", "error": "no"}], Format.CSV, ("key",))
+    assert capsys.readouterr().out == "key,error\na,\nb,no\n"
+
+
+def test_what_nobody_has_met_is_said_to_be_unmet_beside_its_zeros(over: Ledger) -> None:
+    unmet = over("balances", "key:nobody", "workspace:lab", "workspace:lob", "key:hash-1")
+    for line in ("key:nobody: nobody has met it", "workspace:lob: nobody has met it", "key:hash-1 is a credential of key:crawler"):
+        assert line in unmet.stdout
+    assert "workspace:lab: nobody" not in unmet.stdout and not unmet.stderr
+    assert "nobody has met it" in over("balances", "key:nobody", "--format", "csv").stderr
+    assert "nobody" not in over("balances", "org", "key:crawler").stdout
+
+
+ACCOUNTS = """
+org: {id: acme}
+connections:
+  there: {gateway: openrouter, address: "http://127.0.0.1:1", token: "env:HOME"}
+"""
+
+
+def test_a_gateway_that_is_not_declared_or_not_there_is_named(ledger: Ledger) -> None:
+    ledger("apply", ledger.file("org: {id: acme}\n"), "--yes")
+    for words, said in ((("keys", "sync"), "there is no connection to openrouter in"), (("reconcile",), "there is no connection in")):
+        assert f"{said} org 'acme': a policy file declares one" in ledger(*words, code=1).stderr
+    ledger("apply", ledger.file(ACCOUNTS), "--yes")
+    assert "there is no connection 'here'" in ledger("reconcile", "--connection", "here", code=1).stderr
+    for words in (("keys", "sync"), ("reconcile",), ("adopt", "--org", "acme", "--connection", "there")):
+        said = ledger(*words, code=1).stderr
+        assert said.startswith("error connection there (openrouter at http://127.0.0.1:1): ") and "is it running?" in said
 
 
 @pytest.mark.parametrize("scope", ["crawler", "keys:crawler", "key:"])
@@ -126,18 +192,22 @@ def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:
     assert "no key" in over("pause", "key:stranger", "--reason", "x", code=1).stderr
     assert "galaxy:x" in over("pause", "galaxy:x", "--reason", "x", code=1).stderr
     assert "--reason" in over("pause", "key:crawler", code=2).stderr
+    for words in (("resume", "key:crawler"), ("commands", "approve", "daily/1"), ("adjust", "1", "--cost", "1")):
+        assert "1 to 500 characters" in over(*words, "--reason", "", code=2).stderr, "the bounds that HTTP has"
 
 
 def test_verify_proves_the_books_and_replay_makes_them_again(over: Ledger) -> None:
     """J1."""
-    assert "equal" in over("verify").stdout
+    proved = over("verify")
+    assert "equal" in proved.stdout and not proved.stderr, "where nobody looks there is no progress, and no line for it"
 
     def stands() -> list[Any]:
         shown = [over.rows("get", things) for things in ("orgs", "keys", "breaches", "caps", "guardrails")]
         return [*shown, [row | {"above": ...} for row in over.rows("balances")]]  # a forecast moves on with the clock
 
     before = stands()
-    assert "replayed" in over("replay").stdout
+    again = over("replay")
+    assert "replayed" in again.stdout and not again.stderr
     assert "equal" in over("verify", "--org", "acme").stdout
     assert stands() == before
 
@@ -174,8 +244,9 @@ def test_replay_mends_projections_that_were_tampered_with(over: Ledger) -> None:
 
 def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Ledger) -> None:
     """T1."""
-    text = ledger("tokens", "create", "gateway", "--scope", "ingest", "--org", "acme").stdout.strip()
-    assert text.startswith("ldg_")
+    made = ledger("tokens", "create", "gateway", "--scope", "ingest", "--org", "acme")
+    text = made.stdout.strip()
+    assert text.startswith("ldg_") and "there is no org 'acme' yet: its first usage opens it" in made.stderr
     (row,) = ledger.rows("tokens", "list")
     assert (row["name"], row["scopes"], row["org"], row["revoked_at"]) == ("gateway", "ingest", "acme", None)
     assert text not in ledger("tokens", "list").stdout
@@ -184,7 +255,9 @@ def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Led
     assert "gateway" in ledger("tokens", "revoke", "gateway", code=1).stderr
     assert "'all' is not a scope" in ledger("tokens", "create", "x", "--scope", "all", code=1).stderr
     assert "--workspace" in ledger("tokens", "create", "x", "--scope", "admin", "--workspace", "lab", code=1).stderr
-    ledger("tokens", "create", "lab", "--scope", "read", "--org", "acme", "--workspace", "lab")
+    assert "--org: is not 1 to 128" in ledger("tokens", "create", "x", "--scope", "read", "--org", "", code=1).stderr
+    ledger("apply", ledger.file(), "--yes")
+    assert not ledger("tokens", "create", "lab", "--scope", "read", "--org", "acme", "--workspace", "lab").stderr
 
 
 @pytest.mark.parametrize(
