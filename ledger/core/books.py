@@ -59,6 +59,7 @@ class Books:
       ordinals: the last one used by each cap id, for ever (C3).
       stops: when breaches that stop keys opened, in the minute up to the last of them (K4).
       waits: by cap id, the keys that wait for a person's resume.
+      left: by name, the key whose credential it was until it was taken away: what it has heard of that one counts on (K3).
       labels: by scope and name, what was said of them (S9).
       latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
@@ -82,6 +83,7 @@ class Books:
         self.workspaces: dict[str, Workspace] = {}
         self.keys: dict[str, Key] = {}
         self.credentials: dict[str, str] = {}
+        self.left: dict[str, str] = {}
         self.confirmations: dict[tuple[str, str, str], Confirmation] = {}
         self.caps: dict[str, Cap] = {}
         self.guardrails: dict[str, Guardrail] = {}

@@ -245,9 +245,12 @@ def _register(batch: Batch, entry: e.UsageRecorded, seq: int) -> int:
         batch.emit(e.WorkspaceOpened, workspace=entry.workspace, by=None)
         batch.settle(f"workspace:{entry.workspace}")
     batch.emit(e.KeyRegistered, key=entry.key, workspace=entry.workspace, by=None)
-    scope = f"key:{entry.key}"
+    scope, heard = f"key:{entry.key}", books.keys[entry.key].revision
     if books.breaches or any(not cap.rule.limit for cap in books.caps_on(scope)):  # else nothing stands against a key without usage
         batch.settle(scope, keys=(entry.key,))
+    key = books.keys[entry.key]
+    if heard and key.revision == heard:
+        levels.turn(books, key, key.state, levels.reasons(books, key), batch.emit)  # what was told to its name before is over (K3)
     return books.seq
 
 

@@ -75,8 +75,23 @@ def _key_registered(books: Books, entry: e.KeyRegistered) -> None:
         books.put_key(replace(before, deleted=False, seq=entry.seq))
         return
     key = Key(key_id=entry.key, workspace=entry.workspace, by=entry.by, seq=entry.seq, changed_us=entry.recorded_us)
-    books.put_key(key)
+    books.put_key(replace(key, revision=_heard(books, entry.key, entry.key)))
     books.forget_policies(f"key:{entry.key}")
+
+
+def _heard(books: Books, name: str, key: str) -> int:
+    """What was told to gateways and readers under a name before it was this key's: the next revision must be higher than that (K3), and
+    a pause that was confirmed there is ours to undo (K2). The revision."""
+    before = books.keys.get(books.left.pop(name, name))
+    if before is None or before.key_id == key:
+        return 0
+    for way in ("", *books.connections):
+        said = books.confirmations.get((before.key_id, name, way))
+        if said is not None:
+            books.confirmations[key, name, way] = replace(said, key=key)
+            books.changed["confirmation", (key, name, way)] = None
+    books.changed["credential", name] = None
+    return before.revision
 
 
 def _key_moved(books: Books, entry: e.KeyMoved) -> None:
@@ -89,14 +104,13 @@ def _key_moved(books: Books, entry: e.KeyMoved) -> None:
 
 
 def _credential_added(books: Books, entry: e.CredentialAdded) -> None:
+    heard = _heard(books, entry.credential, entry.key)
     books.credentials[entry.credential] = entry.key
     books.names.setdefault(entry.key, {})[entry.credential] = None
     books.changed["credential", entry.credential] = None
     key, stranger = books.keys[entry.key], books.keys.get(entry.credential)
-    if stranger is None:
-        books.put_key(replace(key, seq=entry.seq))
-    else:  # its readers have seen its revisions: the next one must be higher (K3)
-        books.put_key(replace(key, seq=entry.seq, revision=max(key.revision, stranger.revision)))
+    books.put_key(replace(key, seq=entry.seq, revision=max(key.revision, heard)))
+    if stranger is not None:
         books.put_key(replace(stranger, alias_of=entry.key))
         books.forget_policies(f"key:{entry.key}", f"key:{stranger.key_id}")
         _open_hours(books, entry.openings)
@@ -104,6 +118,7 @@ def _credential_added(books: Books, entry: e.CredentialAdded) -> None:
 
 def _credential_removed(books: Books, entry: e.CredentialRemoved) -> None:
     del books.credentials[entry.credential], books.names[entry.key][entry.credential]
+    books.left[entry.credential] = entry.key
     books.changed["credential", entry.credential] = None
     books.put_key(replace(books.keys[entry.key], seq=entry.seq))
 

@@ -113,7 +113,7 @@ def set_key(batch: Batch, command: c.SetKey) -> Answer:
     revision = books.keys[command.key].revision
     resettle(batch, [f"key:{command.key}"])
     now = books.keys[command.key]
-    if told and now.revision == revision and (revision or now.state is not State.ACTIVE):
+    if (told or key is None) and now.revision == revision and (revision or now.state is not State.ACTIVE):
         levels.turn(books, now, now.state, levels.reasons(books, now), batch.emit)  # the newcomer is told too (K3)
     return done(books.keys[command.key].seq)
 

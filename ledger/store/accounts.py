@@ -25,7 +25,8 @@ async def credentials(connection: AsyncConnection, org_id: int) -> dict[str, lis
     k, c = t.keys.c, t.credentials.c
     query = select(k.key_id).where(k.org_id == org_id, k.alias_of.is_(None), k.deleted.is_(False)).order_by(k.key_id)
     found: dict[str, list[str]] = {key: [] for key in await connection.scalars(query)}
-    for key, name in await connection.execute(select(c.key, c.credential).where(c.org_id == org_id).order_by(c.key, c.credential)):
+    names = select(c.key, c.credential).where(c.org_id == org_id, c.has_left.is_(False)).order_by(c.key, c.credential)
+    for key, name in await connection.execute(names):
         if key in found:
             found[key].append(name)
     return found

@@ -111,6 +111,9 @@ def read_key(books: Books, row: Any) -> None:
 
 
 def _read_credential(books: Books, row: Any) -> None:
+    if row.has_left:
+        books.left[row.credential] = row.key
+        return
     books.credentials[row.credential] = row.key
     books.names.setdefault(row.key, {})[row.credential] = None
 

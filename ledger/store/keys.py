@@ -32,7 +32,7 @@ def _key_json(books: Books, key: Key, under_way: set[str]) -> Json:
     """A key as the API shows it (K1–K3). `confirmed`: what every gateway of it said last, null while one has not done so."""
     ruled = key if key.alias_of is None else books.keys[key.alias_of]
     said = [c for (name, *_), c in books.confirmations.items() if name == ruled.key_id]
-    done = bool(said) and ruled.key_id not in under_way and all(c.revision == ruled.revision for c in said)
+    done = len({c.state for c in said}) == 1 and ruled.key_id not in under_way and all(c.revision == ruled.revision for c in said)
     return {
         "key": key.key_id, "workspace": key.workspace, "state": ruled.state, "reasons": list(reasons(books, ruled)), "wanted": ruled.state,
         "confirmed": said[0].state if done else None, "revision": ruled.revision, "changed_at": moment_text(ruled.changed_us),
@@ -44,7 +44,7 @@ def _key_json(books: Books, key: Key, under_way: set[str]) -> Json:
 async def owner_of(connection: AsyncConnection, head: Head, name: str) -> str:
     """The key that has a name as a credential, also one that an alias is called by (S1); a name that is none means itself."""
     c = t.credentials.c
-    return await connection.scalar(select(c.key).where(c.org_id == head.org_id, c.credential == name)) or name
+    return await connection.scalar(select(c.key).where(c.org_id == head.org_id, c.credential == name, c.has_left.is_(False))) or name
 
 
 Place = tuple[int, str, str, str, int]  # of a command in their list: when it was made, key, credential, connection, revision

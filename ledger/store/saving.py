@@ -82,7 +82,9 @@ def _spoken_values(books: Books, cap_id: str) -> tuple[Any, ...]:
 
 
 def _credential_values(books: Books, name: str) -> tuple[Any, ...] | None:
-    return (name, books.credentials[name]) if name in books.credentials else None
+    if name in books.credentials:
+        return name, books.credentials[name], False
+    return (name, books.left[name], True) if name in books.left else None
 
 
 def _wait_values(books: Books, at: tuple[str, str]) -> tuple[Any, ...] | None:

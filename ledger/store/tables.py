@@ -114,7 +114,7 @@ keys = _table(
     ),
 )  # fmt: skip
 
-credentials = _table("credentials", _big("org_id"), _text("credential"), _text("key"), key=("org_id", "credential"))
+credentials = _table("credentials", _big("org_id"), _text("credential"), _text("key"), _flag("has_left"), key=("org_id", "credential"))
 
 confirmations = _table(
     "confirmations",

@@ -129,6 +129,7 @@ def upgrade() -> None:
         sa.Column("org_id", big(), nullable=False),
         sa.Column("credential", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("has_left", flag(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "credential", name=op.f("pk_credentials")),
         sqlite_strict=True,
         sqlite_with_rowid=True,
