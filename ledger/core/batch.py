@@ -41,7 +41,7 @@ class Batch:
       entries: what the batch became, in sequence; facts: those of them that are not usage.
       seen: identity → entry of what it booked.
       refused: identities of the present run that would have burst the sums of their day.
-      leaks: by the name a call comes with: when it was stopped, from when on it leaks (K6).
+      leaks: by the name a call comes with: when it was confirmed to be stopped, and at which revision (K6).
       usage: what was booked, added up; mismatches: how many events claimed a workspace other than their key's (S4); late:
         how many were booked more than an hour after their own time.
     """

@@ -159,13 +159,15 @@ def _suspect(batch: Batch, key_id: str, name: str) -> None:
     """Notes from when on a call of a stopped key is a leak (K6)."""
     key = batch.books.keys.get(key_id)
     stopped_us = None if key is None else levels.stopped_us(batch.books, key, name)
-    if stopped_us is not None:
-        batch.leaks[name] = (stopped_us, stopped_us + GRACE_US)
+    if key is not None and stopped_us is not None:
+        batch.leaks[name] = (stopped_us, key.revision)
 
 
 def _leaks(batch: Batch, entry: e.UsageRecorded) -> bool:
     leak = batch.leaks.get(entry.command.usage.key)
-    return leak is not None and _began_us(entry) >= leak[1]
+    if leak is None or _began_us(entry) < leak[0] + GRACE_US:
+        return False
+    return batch.books.keys[entry.key].revision == leak[1]  # else something else is wanted of it since, and not confirmed
 
 
 def _began_us(entry: e.UsageRecorded) -> int:

@@ -1,0 +1,45 @@
+"""Leaks of stopped keys, where a run of usage turns a key once more (K6)."""
+
+from collections.abc import Sequence
+
+from ledger.core import entries as e
+from ledger.core.caps import Action, Rule
+from ledger.core.commands import ConfirmCommand, RecordUsage, SetCap, Usage
+from ledger.core.keys import State
+from ledger.core.money import USD, Nanos
+from ledger.core.window import Period
+
+from .harness import OrgLedger
+
+NOW_US, SECOND = 1_772_960_400_000_000, 1_000_000
+
+
+def call(number: int, after_s: int, usd: int) -> RecordUsage:
+    usage = Usage(org="acme", key="k", workspace="w")
+    at_us = NOW_US + after_s * SECOND
+    return RecordUsage("gateway", str(number), bytes([number]) * 16, at_us, Nanos(usd * USD), str(usd), None, None, usage)
+
+
+def cap(name: str, usd: int, action: Action) -> SetCap:
+    rule = Rule(period=Period.LIFETIME, limit=Nanos(usd * USD), action=action, approval=False)
+    return SetCap(org="acme", by="will", cap=name, scope="key:k", rule=rule)
+
+
+def booked(runs: Sequence[Sequence[RecordUsage]]) -> list[e.Entry]:
+    """What follows once a key is paused by a cap, and that is confirmed; a second cap ends it."""
+    ledger = OrgLedger("acme")
+    ledger.send([cap("low", 1, Action.PAUSE)], NOW_US)
+    ledger.send([cap("high", 5, Action.REVOKE)], NOW_US)
+    ledger.send([call(1, 0, 1)], NOW_US)
+    ledger.send([ConfirmCommand(org="acme", by="gateway", key="k", credential="k", revision=1, state=State.PAUSED)], NOW_US)
+    for run in runs:
+        ledger.send(run, NOW_US + 180 * SECOND)
+    return ledger.journal
+
+
+def test_a_call_after_the_one_that_turned_its_key_again_is_no_leak_in_whatever_run_they_come() -> None:
+    """K6, J1: the new revision is not confirmed yet; booked together, they become the same entries as one by one."""
+    calls = [call(2, 30, 5), call(3, 120, 1)]
+    together, alone = booked([calls]), booked([[one] for one in calls])
+    assert together == alone
+    assert not [entry for entry in together if isinstance(entry, e.KeyLeaking)]
