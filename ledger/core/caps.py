@@ -149,6 +149,11 @@ class Breach(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: str | None = None
 
     @property
+    def stops(self) -> bool:
+        """Whether it was to stop keys as it opened."""
+        return self.action is not Action.ALERT and self.enforce is Enforce.ON
+
+    @property
     def acts(self) -> bool:
         """Whether it stops keys, if its action is to: not while the brake holds it (K4)."""
         return self.waits is not Waits.ALL or self.verdict is Verdict.APPROVED

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from . import entries as e
 from .books import Books, Said, SumKey
-from .caps import Action, Breach, Enforce, Sum, may_wait
+from .caps import Breach, Enforce, Sum, may_wait
 from .keys import Confirmation, Key, Workspace
 from .labels import amended
 from .summing import by_scope, fold_usage, summed
@@ -196,7 +196,7 @@ def _cap_breached(books: Books, entry: e.CapBreached) -> None:
         start_us=entry.start_us, end_us=entry.end_us, limit=entry.limit, spent=entry.spent, unpriced=entry.unpriced,
         action=entry.action, enforce=entry.enforce, entry=entry.entry, waits=entry.waits, opened_us=entry.recorded_us,
     )  # fmt: skip
-    if entry.enforce is Enforce.ON and entry.action is not Action.ALERT:
+    if breach.stops:
         books.stops.append(entry.recorded_us)
         while books.stops[0] <= entry.recorded_us - MINUTE_US:
             books.stops.popleft()

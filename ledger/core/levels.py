@@ -61,14 +61,17 @@ def _clear(books: Books, cap: Cap, now_us: int, emit: Emit, turned: dict[str, No
         elif not level(cap.rule, kind, books.used(cap.scope, window.period, window.start)):
             raised = kind is Kind.SPEND and cap.rule.limit > breach.limit
             clear(books, breach.cap_id, kind, "limit_raised" if raised else "spend_corrected", emit, turned)
-        elif _unasked(books, cap, kind, breach):
+        elif _meant_now(books, cap, kind, breach):
             clear(books, breach.cap_id, kind, "cap_changed", emit, turned)
 
 
-def _unasked(books: Books, cap: Cap, kind: Kind, breach: Breach) -> bool:
-    """Whether the cap revokes by now, and nobody was asked when the breach opened: it opens anew, and asks (K4)."""
-    asks = action_of(cap, kind) is Action.REVOKE and cap.rule.approval and enforced(books, cap) is Enforce.ON
-    return asks and breach.waits is Waits.NOTHING
+def _meant_now(books: Books, cap: Cap, kind: Kind, breach: Breach) -> bool:
+    """Whether a breach was only observed and the cap is enforced by now, or the cap stops keys by now and did not, or it revokes and
+    nobody was asked: it opens anew, so that it is told (C6), counts for the brake, and asks (K4)."""
+    action = action_of(cap, kind)
+    if enforced(books, cap) is Enforce.OBSERVE or (breach.enforce is Enforce.ON and action is Action.ALERT):
+        return False
+    return not breach.stops or (action is Action.REVOKE and cap.rule.approval and breach.waits is Waits.NOTHING)
 
 
 def _waits(books: Books, cap: Cap, kind: Kind, now_us: int) -> Waits:
@@ -101,6 +104,7 @@ def clear(books: Books, cap_id: str, kind: Kind, reason: str, emit: Emit, turned
         and cap.rule.resume is Resume.MANUAL
         and enforced(books, cap) is Enforce.ON
         and action_of(cap, kind) is not Action.ALERT
+        and breach.stops
         and breach.acts
     )
     emit(
