@@ -14,9 +14,9 @@ def build() -> typer.Typer:
     for command in (
         serve.serve, upkeep.migrate, ordering.apply, reading.get, balances.balances, report.report, reading.explain, ordering.pause,
         ordering.resume, ordering.revoke, upkeep.replay, upkeep.verify, watching.reader, watching.doctor, charging.adjust,
-        charging.share,
     ):  # fmt: skip
         app.command()(command)
+    app.command(context_settings={"ignore_unknown_options": True})(charging.share)  # so that an amount of -5 is told what it is
     app.command("import")(importing.import_usage)
     app.command("reconcile")(vendors.reconcile_usage)
     app.command()(vendors.adopt)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from ..core.commands import Reason, RecordUsage, Rejected, Result, Status
+from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
 from ..gateways.inward import parse_delivery
 from ..service import Service
@@ -183,7 +182,7 @@ class _Import:
             results = iter(await answer)
             for line, call in calls:
                 if isinstance(call, Rejected):
-                    self._count(line, Result(Status.REJECTED, call.reason, _detail(call)))
+                    self._count(line, Result(Status.REJECTED, call.reason, call.detail))
                 else:
                     self._count(line, next(results))
             self.done_at = last
@@ -211,12 +210,6 @@ class _Import:
             out.print(f"  {why}: line {', '.join(lines[:MOST_TOLD])}{more}", markup=False)
 
 
-def _detail(call: Rejected) -> str:
-    """Why an event was rejected; of a time that can't be read the parser says no more than that."""
-    unread = call.reason is Reason.MALFORMED and call.field in ("time", "data.started_at")
-    return call.detail + ("; write it as 2026-03-08T09:00:00Z, or with an offset such as -05:00" if unread else "")
-
-
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == "-":
@@ -232,14 +225,14 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 def _read(stream: BinaryIO, how: Source) -> Iterator[Call]:
     """The calls of a file with their lines; of an array or one object over many lines, with their places in it."""
     if how.kind is Kinds.CSV:
-        columns = columns_of(stream.readline().removeprefix(BOM_UTF8), how.columns)
+        columns = columns_of(stream.readline(), how.columns)
         yield from rows_of(_text(stream), columns, how.org, how.name)
         return
-    first, begins = stream.readline().removeprefix(BOM_UTF8), 1
+    first, begins = stream.readline(), 1
     while first and not first.strip():
         first, begins = stream.readline(), begins + 1
-    if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise EnvelopeError("begins with a byte order mark of UTF-16: save it as UTF-8")
+    if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise EnvelopeError("begins with a byte order mark: save it as plain UTF-8")
     lines: Iterable[bytes] = chain((first,), stream)
     if first.lstrip()[:1] == b"[" or (first.lstrip()[:1] == b"{" and not _is_json(first)):
         body = first + stream.read()

@@ -96,6 +96,10 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_traced = msgspec.json.Decoder(_Traced).decode
 _decode_timed = msgspec.json.Decoder(_Timed).decode
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
+_PLAINER = {
+    "Invalid RFC3339 encoded datetime": "is not an RFC 3339 time, such as 2026-03-08T09:00:00Z",
+    "Expected `datetime` with a timezone component": "has no zone: add Z or an offset such as -05:00",
+}
 _ROUNDED_UP = re.compile(r":59\.9{6}[5-9]")
 _MICROSECOND = timedelta(microseconds=1)
 _BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
@@ -281,7 +285,7 @@ def _rejected(text: bytes, error: msgspec.ValidationError) -> Rejected:
     if missing:
         field, message = ".".join(part for part in (field, missing[1]) if part), "is missing"
     else:
-        message = _PATH.sub("", message)
+        message = _PLAINER.get(plain := _PATH.sub("", message), plain)
     source, event_id = _identity_of(text)
     return Rejected(detail=f"{field}: {message}" if field else message, field=field or None, source=source, event_id=event_id)
 

@@ -70,7 +70,7 @@ def test_an_adjustment_that_makes_no_sense_is_refused(over: Ledger, words: tuple
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("share", "--over", "lab", "--", "-5"), "AMOUNT: '-5' is not above zero"), (("share", "0", "--over", "lab"), "such as 12.50"),
+        (("share", "-5", "--over", "lab"), "AMOUNT: '-5' is not above zero"), (("share", "0", "--over", "lab"), "such as 12.50"),
         (("adjust", "abc", "--cost", "1"), "ENTRY: 'abc' is not the seq of an entry, such as 12"),
     ],
 )  # fmt: skip
