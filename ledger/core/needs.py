@@ -129,6 +129,7 @@ def _order(books: Books, order: c.Command, now_us: int, originals: Mapping[int, 
             zone = order.time_zone if is_zone(order.time_zone) else books.zone
             scopes = [scope for scope in all_scopes(books) if books.caps_on(scope)]
             _windows(books, scopes, now_us, found, zone=zone)
+            _windows(books, scopes, now_us, found)  # what is due by now is done in the old one, first
             hourly = [scope for scope in all_scopes(books) if Period.HOUR in books.spans(scope)]
             found.hours = (hourly, zone) if hourly and zone != books.zone else None
         case c.SetCap() | c.RemoveCap():

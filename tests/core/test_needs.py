@@ -6,8 +6,8 @@ from ledger.core.caps import Action, Enforce, Guardrail, Rule
 from ledger.core.money import Nanos
 from ledger.core.window import Period
 
-from .histories import DAY, HOUR, MINUTE, SECOND
-from .partial import play_both
+from .histories import DAY, HOUR, MINUTE, SECOND, START, command_of
+from .partial import Both, play_both
 
 either = pytest.mark.parametrize("cold", [True, False], ids=["loaded anew", "kept in memory"])
 
@@ -72,7 +72,24 @@ def test_a_cap_made_again_counts_what_was_spent_in_between(cold: bool) -> None:
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "Pacific/Auckland", "America/Havana"])
 def test_a_change_of_zone_finds_every_window_of_the_new_zone(cold: bool, period: Period, zone: str) -> None:
     """W4."""
-    play_both([cap("key:k1", period), use(), ("org", (zone, Enforce.ON)), use(cost=1), ("wait", DAY)], cold)
+    play_both([cap("key:k1", period), use(), ("org", (zone, Enforce.ON, 20)), use(cost=1), ("wait", DAY)], cold)
+
+
+@either
+@pytest.mark.parametrize("period", list(Period))
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/Havana", "Pacific/Auckland"])
+@pytest.mark.parametrize("passed", [10 * MINUTE, 17 * HOUR])
+def test_a_zone_can_change_before_the_pulse_has_seen_that_an_hour_with_usage_ahead_began(
+    cold: bool, period: Period, zone: str, passed: int
+) -> None:
+    """W4, W5: the clock's part is done in the old zone, also for caps that the early event does not count for."""
+    ledger = Both("acme", cold)
+    for n, order in enumerate([cap("key:k1", period), cap("key:k3", Period.HOUR, name="c2"), use(cost=1)]):
+        ledger.send(command_of(*order, n, START, ledger), START)
+    early_us = START + 58 * MINUTE
+    ledger.send(command_of(*use("k2", ago=-4 * MINUTE), 3, early_us, ledger), early_us)
+    later_us = early_us + passed
+    ledger.send(command_of("org", (zone, Enforce.ON, 20), 4, later_us, ledger), later_us)
 
 
 @either
