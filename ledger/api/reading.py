@@ -81,7 +81,7 @@ async def get_balances(
         scopes, more = (list(asked.scopes), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
         await _own(connection, head, caller, scopes)
         now_us = max(request.app.state.service.clock(), head.recorded_us)
-        moment = next((one for one in (at, until, as_of) if one is not None), now_us)
+        moment = balances.meant_us(at, as_of, until, now_us)
         if as_of is not None or until is not None:
             shown = await balances.stood(connection, head, scopes, periods, moment, as_of, until)
         else:

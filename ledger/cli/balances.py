@@ -90,11 +90,11 @@ async def _read(
     async with database.snapshot() as connection:
         head = await the_org(connection, org)
         at = moment_of("--at", moments.get("--at"), head.zone)
-        as_of, until = (moment_of(option, moments.get(option)) for option in ("--as-of", "--until"))  # of a day: by its end, or its start?
+        as_of, until = (moment_of(option, moments.get(option)) for option in ("--as-of", "--until"))  # no days: by its start, or its end?
         notes = await _unmet(connection, head, scopes)
         scopes = scopes or await _all_scopes(connection, head)
         now_us = max(system_clock(), head.recorded_us)
-        moment = next((one for one in (at, until, as_of) if one is not None), now_us)
+        moment = standing.meant_us(at, as_of, until, now_us)
         rows: list[dict[str, Any]] = []
         for start in range(0, len(scopes), 1000):
             part = scopes[start : start + 1000]

@@ -175,6 +175,12 @@ def forecast(spent: int, window: Window, now_us: int) -> int | None:
     return spent * (window.end_us - window.start_us) // (now_us - window.start_us)
 
 
+def meant_us(at_us: int | None, recorded_us: int | None, until_us: int | None, now_us: int) -> int:
+    """The instant whose windows are meant: what was said, else the last one that `stood` would count, else now."""
+    last_us = None if until_us is None else until_us - 1  # at `until_us` itself another window may begin
+    return next((one for one in (at_us, last_us, recorded_us) if one is not None), now_us)
+
+
 async def stood(
     connection: AsyncConnection,
     head: Head,

@@ -38,6 +38,18 @@ async def test_a_balance_is_as_the_contract_writes_it(api: Api) -> None:
     assert answer == again == Balances.model_validate(answer).model_dump(mode="json")  # no more and no less than is described
 
 
+async def test_a_balance_until_the_end_of_a_day_is_that_day_s(api: Api) -> None:
+    """J7: calls that ended before an instant are those of the window that ends with it, not of the one that begins there."""
+    await api.use(event("e1", "1.00", time=moment(days=-1)), event("e2", "2.00"))
+    for more, day, spent in (
+        ({"until": "2026-03-08T00:00:00Z"}, "2026-03-07T00:00:00Z", "1.00"),
+        ({"until": "2026-03-08T00:00:00.000001Z"}, "2026-03-08T00:00:00Z", "0"),
+        ({"until": "2026-03-08T00:00:00Z", "at": "2026-03-08T00:00:00Z"}, "2026-03-08T00:00:00Z", "0"),
+    ):
+        (balance,) = (await api.get("/v1/orgs/acme/balances", scope="org", **more))["balances"]
+        assert (balance["start"], balance["spent_usd"]) == (day, spent), more
+
+
 async def test_balances_of_every_scope_add_up(api: Api) -> None:
     """M7."""
     await api.use(*(event(f"e{n}", f"0.{n}1", key=f"k{n}", workspace=f"w{n % 3}") for n in range(9)))
