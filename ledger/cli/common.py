@@ -110,6 +110,8 @@ async def opened(*, current: bool = True) -> AsyncIterator[Database]:
     except ValueError as error:
         raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
     try:
+        if current and (missing := database.missing()):
+            raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
         if current:
             async with database.reader.connect() as connection:
                 if not await is_current(connection):

@@ -84,7 +84,8 @@ def driver_url(url: str) -> URL:
 
 
 def connect(url: str, read_url: str | None = None) -> Database:
-    """Engines for a database; nothing is opened yet. Their errors hold no values, so that logs hold none (S2)."""
+    """Engines for a database; nothing is opened yet. Their errors hold no values, so that logs hold none (S2). Raises ValueError
+    for a URL that is none, or of a file that can't be one."""
     parsed = driver_url(url)
     if parsed.drivername == "postgresql+asyncpg":
         writer = create_async_engine(parsed, pool_size=10, max_overflow=10, hide_parameters=True)
@@ -92,12 +93,26 @@ def connect(url: str, read_url: str | None = None) -> Database:
         for engine in {writer, reader}:
             event.listen(engine.sync_engine, "checkout", _open_only)
         return Database(writer, reader, writer, overlaps=True)
+    _check_place(parsed.database)
     writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True)
     reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60, hide_parameters=True)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _beginner(begin))
     return Database(writer, reader, reader, overlaps=False)
+
+
+def _check_place(path: str | None) -> None:
+    """Said here, since the driver's thread, where it can't open a file, writes of itself over what a person should read."""
+    if not path or path == ":memory:":
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no directory {folder}")
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a directory")
+    if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)):
+        raise ValueError(f"this user may not write {path} and beside it")
 
 
 def _open_only(connection: Any, *_: Any) -> None:

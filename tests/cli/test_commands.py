@@ -296,7 +296,10 @@ def test_a_database_that_does_not_answer_is_told_in_words(fresh: Ledger) -> None
     said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x").stderr
     assert "LEDGER_DATABASE_URL" in said and "Traceback" not in said
     said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:////nowhere/at/all.db").stderr
-    assert "LEDGER_DATABASE_URL" in said and "Traceback" not in said
+    assert "LEDGER_DATABASE_URL: there is no directory /nowhere/at" in said and "Traceback" not in said
+    assert "is a directory" in fresh("migrate", code=1, LEDGER_DATABASE_URL="sqlite:////tmp").stderr
+    assert "there is no file misspelt.db" in fresh("balances", code=1, LEDGER_DATABASE_URL="sqlite:///misspelt.db").stderr
+    assert not Path("misspelt.db").exists()
     Path("notes.db").write_text("these are notes, not a database" * 100)
     assert "LEDGER_DATABASE_URL" in fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:///notes.db").stderr
 
