@@ -4,14 +4,9 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.partitioner import DefaultPartitioner
 
 from benchmarks.figures import Figure
 from benchmarks.kafka import consumer, pin, prepared
@@ -49,21 +44,6 @@ def _crossing(n: int) -> bytes:
     )
 
 
-async def _send(producer: AIOKafkaProducer, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
-    """Sends what is due in whole batches, one a partition: who sends must not take the processor from what is measured."""
-    batches = defaultdict[int, Any](producer.create_batch)
-    for org, value in records:
-        batches[_partition(org)].append(key=org.encode(), value=value, timestamp=None)
-    for partition, batch in batches.items():
-        await producer.send_batch(batch, topic, partition=partition)
-
-
-@cache
-def _partition(org: str) -> int:
-    """Where every producer sends this key."""
-    return DefaultPartitioner()(org.encode(), range(PARTITIONS), range(PARTITIONS))
-
-
 async def _once(server_url: str, kafka: Kafka, rate: int) -> list[float]:
     """Milliseconds of each crossing, at so many events a second."""
     base = narrow()
@@ -87,7 +67,8 @@ async def _once(server_url: str, kafka: Kafka, rate: int) -> list[float]:
             began, done = time.perf_counter(), 0
             for n in range(seconds * 100):
                 due = min(len(made), (n + 1) * rate // 100)
-                await _send(producer, kafka.topic(USAGE), made[done:due])
+                for org, value in made[done:due]:
+                    await producer.send(kafka.topic(USAGE), value, key=org.encode())
                 done = due
                 if n % 100 == 50:
                     sent[f"runaway-{n // 100}"] = time.perf_counter()
