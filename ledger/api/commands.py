@@ -9,7 +9,7 @@ from ..store import keys as keyed
 from . import models as m
 from .auth import Admin, OrgReader
 from .problems import CHANGES, RESPONSES, Problem, accept
-from .reading import breach_cursor, breach_place, found, snapshot
+from .reading import BREACH_PLACE, breach_cursor, found, snapshot
 from .values import CommandId, Cursor, ExactRoute, Id, Limit, OrgId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["commands"], route_class=ExactRoute)
@@ -22,14 +22,14 @@ async def get_commands(
 ) -> m.KeyCommands:  # fmt: skip
     """Commands to the gateways, newest first: what was done about breaches, and whether it was confirmed (K3); and a page,
     too, of the breaches whose action waits for a person (K4), which goes on by a cursor of its own."""
-    after = decode_cursor(cursor, (int, str, str, str, int))
+    after, before = decode_cursor(cursor, (int, str, str, str, int)), decode_cursor(waiting_cursor, BREACH_PLACE)
     if delivery is not None and delivery not in inbox.DELIVERIES:
         raise Problem(422, f"delivery: is not one of {', '.join(inbox.DELIVERIES)}", "delivery")
     async with snapshot(request) as connection:
         head = await found(connection, org)
         keys = None if key is None else [key]
         shown, last = await keyed.commands_page(connection, head, after, limit=limit, delivery=delivery, keys=keys)
-        waiting = await reports.breaches(connection, head, before=breach_place(waiting_cursor), limit=limit, waiting=True)
+        waiting = await reports.breaches(connection, head, before=before, limit=limit, waiting=True)
     page = {"commands": shown, "cursor": None if last is None else encode_cursor(last)}
     return m.KeyCommands.model_validate(page | {"waiting": waiting, "waiting_cursor": breach_cursor(waiting, limit)})
 

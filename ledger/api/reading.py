@@ -24,6 +24,7 @@ from .problems import RESPONSES, Problem
 from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
+BREACH_PLACE = (int, str, int)  # of a breach in their list: when it opened, its cap and ordinal
 
 
 @asynccontextmanager
@@ -118,7 +119,7 @@ async def get_breaches(
     limit: Limit = 100, cursor: Cursor = None,
 ) -> m.Breaches:  # fmt: skip
     """Breaches, newest first."""
-    before = breach_place(cursor)
+    before = decode_cursor(cursor, BREACH_PLACE)
     async with snapshot(request) as connection:
         head = await found(connection, org)
         scopes = [scope] if scope else None
@@ -127,12 +128,6 @@ async def get_breaches(
             await _own(connection, head, caller, scopes)
         shown = await reports.breaches(connection, head, before=before, limit=limit, open_only=open, cap=cap, scopes=scopes)
     return m.Breaches.model_validate({"breaches": shown, "cursor": breach_cursor(shown, limit)})
-
-
-def breach_place(cursor: str | None) -> tuple[int, str, int] | None:
-    """Where a list of breaches goes on. Raises Problem 422."""
-    place = decode_cursor(cursor, (int, str, int))
-    return None if place is None else (place[0], place[1], place[2])
 
 
 def breach_cursor(shown: list[reports.Json], limit: int) -> str | None:

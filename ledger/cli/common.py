@@ -4,7 +4,6 @@ import csv
 import getpass
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,18 +22,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..api.models import Text as Said
 from ..api.values import checked_scope
-from ..core.window import day_at, day_start_us
 from ..metrics import Metrics
 from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
 from ..store.schema import is_current
-from ..wire.times import parse_moment
+from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
 PIPED_WIDTH = 240
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # no emoji: a key that is called `a` is not the sign that `:a:` stands for
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -110,9 +107,9 @@ async def opened(*, current: bool = True) -> AsyncIterator[Database]:
     except ValueError as error:
         raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
     try:
-        if current and (missing := database.missing()):
-            raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
         if current:
+            if missing := database.missing():
+                raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
             async with database.reader.connect() as connection:
                 if not await is_current(connection):
                     raise Wrong("the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite")
@@ -153,13 +150,11 @@ def moment_of(option: str, text: str | None, zone: str | None = None) -> int | N
     """A moment, or with a zone the instant at which a day begins there; microseconds. Raises Wrong."""
     if text is None:
         return None
-    day = zone if _DAY.fullmatch(text) else None
     try:
-        moment = parse_moment(text if day is None else f"{text}T00:00:00Z")
+        return parse_day(text, zone) if zone is not None and len(text) == len("2026-03-08") else parse_moment(text)
     except ValueError as error:
         forms = "2026-03-08T09:00:00Z" + ("" if zone is None else ", or 2026-03-08 for that day")
         raise Wrong(f"{option}: {text!r} {str(error).partition(', such')[0]}; write it as {forms}") from None
-    return moment if day is None else day_start_us(day_at(moment, "UTC"), day)
 
 
 def refuse(options: Mapping[str, object], why: str) -> None:

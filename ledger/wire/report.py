@@ -4,14 +4,13 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import date
 from typing import Any
 
 from ..core.money import usd_text
 from ..core.questions import Question, QuestionError, Row, parse_by, parse_grain, parse_where, question
-from ..core.window import Period, date_of, day_at, day_number, day_start_us, first_day, is_zone
+from ..core.window import Period, date_of, day_at, day_start_us, first_day, is_zone
 from .fields import can_be_kept
-from .times import moment_text, parse_moment
+from .times import moment_text, parse_day, parse_moment
 
 SUM_COLUMNS = ("spent_usd", "byok_usd", "unpriced", "requests", "input_tokens", "output_tokens", "cached_input_tokens",
                "cache_write_tokens", "reasoning_tokens")  # fmt: skip
@@ -39,12 +38,9 @@ def _instant(field: str, text: str, zone: str) -> int:
     """A date (the instant at which that day begins in the zone) or a moment."""
     if len(text) == 10:
         try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            raise QuestionError(field, f"{text!r} is not a date, such as 2026-03-08") from None
-        if not 1970 < day.year < 9000:
-            raise QuestionError(field, "is not between the years 1970 and 9000")
-        return day_start_us(day_number(day), zone)
+            return parse_day(text, zone)
+        except ValueError as error:
+            raise QuestionError(field, f"{text!r} {error}") from None
     try:
         return parse_moment(text.replace(" ", "+"))
     except ValueError as error:

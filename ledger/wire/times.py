@@ -1,8 +1,8 @@
 """Owns times as text: RFC 3339 in UTC, microseconds kept."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from ..core.window import EPOCH, micros
+from ..core.window import EPOCH, day_number, day_start_us, micros
 
 _LAST_US = micros(datetime.max.replace(tzinfo=UTC))
 _FIRST_US = micros(datetime.min.replace(tzinfo=UTC))
@@ -26,3 +26,14 @@ def parse_moment(text: str) -> int:
     if not 1970 <= moment.year < 9000:
         raise ValueError("is not between the years 1970 and 9000")
     return micros(moment)
+
+
+def parse_day(text: str, zone: str) -> int:
+    """The instant at which a date begins in a zone, in microseconds. Raises ValueError with the reason."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not a date, such as 2026-03-08") from None
+    if not 1970 < day.year < 9000:
+        raise ValueError("is not between the years 1970 and 9000")
+    return day_start_us(day_number(day), zone)

@@ -60,6 +60,17 @@ class Api:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    async def pages(self, path: str, listed: str, limit: int, cursor: str = "cursor") -> list[Any]:
+        """A whole list, asked for page by page: each page's cursor in turn, until there is none."""
+        rows: list[Any] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self.get(path, limit=limit, **more)
+            rows += page[listed]
+            if page[cursor] is None:
+                return rows
+            more = {cursor: page[cursor]}
+
     async def put(self, path: str, body: Any, status: int = 200, **options: Any) -> Any:
         """What a PUT answers, which must have this status."""
         answer = await self.ask("PUT", path, body, **options)

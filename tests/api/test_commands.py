@@ -51,12 +51,7 @@ async def test_what_waits_is_listed_in_pages_of_its_own(api: Api) -> None:
     await api.service.record([usage(f"e{n}", 5, key=f"k{n}") for n in range(5)])
     whole = await api.get("/v1/orgs/acme/commands")
     assert (len(whole["waiting"]), whole["waiting_cursor"]) == (5, None)
-    paged, more = [], {}
-    while more is not None:
-        page = await api.get("/v1/orgs/acme/commands", limit=2, **more)
-        paged += page["waiting"]
-        more = None if page["waiting_cursor"] is None else {"waiting_cursor": page["waiting_cursor"]}
-    assert paged == whole["waiting"]
+    assert await api.pages("/v1/orgs/acme/commands", "waiting", 2, "waiting_cursor") == whole["waiting"]
     await api.get("/v1/orgs/acme/commands", 422, waiting_cursor="abc")
 
 

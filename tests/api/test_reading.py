@@ -53,12 +53,7 @@ async def test_a_balance_until_the_end_of_a_day_is_that_day_s(api: Api) -> None:
 async def test_balances_of_every_scope_add_up(api: Api) -> None:
     """M7."""
     await api.use(*(event(f"e{n}", f"0.{n}1", key=f"k{n}", workspace=f"w{n % 3}") for n in range(9)))
-    rows, cursor = [], None
-    while True:
-        page = await api.get("/v1/orgs/acme/balances", limit=4, **({"cursor": cursor} if cursor else {}))
-        rows, cursor = rows + page["balances"], page["cursor"]
-        if cursor is None:
-            break
+    rows = await api.pages("/v1/orgs/acme/balances", "balances", 4)
     kinds: dict[str, int] = {}
     for row in rows:
         kind = row["scope"].partition(":")[0]
@@ -96,11 +91,7 @@ async def test_commands_are_listed_in_pages(api: Api) -> None:
     await relay_once(api.service)
     whole = await api.get("/v1/orgs/acme/commands")
     assert (len(whole["commands"]), whole["cursor"]) == (12, None)
-    paged, more = [], {}
-    while more is not None:
-        page = await api.get("/v1/orgs/acme/commands", limit=5, **more)
-        paged += page["commands"]
-        more = None if page["cursor"] is None else {"cursor": page["cursor"]}
+    paged = await api.pages("/v1/orgs/acme/commands", "commands", 5)
     assert paged == whole["commands"]
     assert [row["state"] for row in paged] == ["active"] * 6 + ["paused"] * 6
     problem(await api.ask("GET", "/v1/orgs/acme/commands", cursor="abc"), 422, "cursor")
