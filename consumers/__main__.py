@@ -73,7 +73,7 @@ def main() -> None:
     except CannotListen as error:
         sys.exit(f"error LEDGER_METRICS_PORT: {error}; 0 turns it off")
     except KafkaError as error:
-        sys.exit(f"error Kafka does not answer: {error}. Is LEDGER_KAFKA_BOOTSTRAP_SERVERS right?")
+        sys.exit(f"error Kafka does not answer: {error}. Are LEDGER_KAFKA_BOOTSTRAP_SERVERS, its protocol and password right?")
     except (DBAPIError, OSError) as error:
         sys.exit(f"error the database does not answer: {getattr(error, 'orig', None) or error}. Is LEDGER_DATABASE_URL right?")
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -177,6 +177,23 @@ async def _books(patient: Patient) -> list[Finding]:
     return found if slow.drift else [well, *found]
 
 
+async def _replica(patient: Patient) -> list[Finding]:
+    database, entries = patient.database, select(func.coalesce(func.sum(t.orgs.c.seq), 0))
+    if database.replica is database.reader:
+        return []
+    async with database.snapshot() as connection:
+        here = int(await connection.scalar(entries) or 0)
+    try:
+        async with database.reporting.snapshot() as connection:
+            behind = here - int(await connection.scalar(entries) or 0)
+    except Exception as error:
+        said = f"does not answer: {getattr(error, 'orig', None) or error}"
+        return [Finding("replica", Level.WRONG, said, "is LEDGER_READ_DATABASE_URL right? Balances and reports are asked of it")]
+    if behind > 0:
+        return [Finding("replica", Level.WARN, f"is {behind:,} entries behind", "balances and reports are of its seq, as they say")]
+    return [Finding("replica", Level.WELL, "shows every entry")]
+
+
 async def _gateways(patient: Patient) -> list[Finding]:
     async with patient.database.snapshot() as connection:
         query = select(t.orgs.c.org, t.connections).join(t.orgs, t.orgs.c.org_id == t.connections.c.org_id)
@@ -220,10 +237,13 @@ async def _kafka(patient: Patient) -> list[Finding]:
             wrong = [] if missing else await answer(lambda: _settings_apart(client, kafka))
     except KafkaError as error:
         said = f"{kafka.bootstrap} does not answer: {error}"
-        return [Finding("kafka", Level.WRONG, said, "is LEDGER_KAFKA_BOOTSTRAP_SERVERS right, and is Kafka running?")]
+        do = "are LEDGER_KAFKA_BOOTSTRAP_SERVERS, its protocol and password right, and is Kafka running?"
+        return [Finding("kafka", Level.WRONG, said, do)]
     found = [Finding("kafka", Level.WELL, f"{brokers} brokers, {(time.monotonic() - began) * 1000:.0f} ms")]
     if missing:
         found.append(Finding("topics", Level.WRONG, f"missing: {', '.join(missing)}", "`ledger topics create`"))
+    elif wrong is None:
+        found.append(Finding("topics", Level.WELL, f"all {len(TOPICS)} are there; how they are set, this user may not see"))
     elif wrong:
         found.append(Finding("topics", Level.WARN, "; ".join(wrong), "`ledger topics create` sets them again"))
     else:
@@ -231,13 +251,15 @@ async def _kafka(patient: Patient) -> list[Finding]:
     return found
 
 
-async def _settings_apart(client: Any, kafka: Kafka) -> list[str]:
-    """What of our topics' settings is not as `ledger topics create` makes it."""
+async def _settings_apart(client: Any, kafka: Kafka) -> list[str] | None:
+    """What of our topics' settings is not as `ledger topics create` makes it; None where the broker's access lists hide that."""
     apart: list[str] = []
     for topic in TOPICS:
         name = kafka.topic(topic.name)
         (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-        _, _, _, _, rows = answer.resources[0]
+        code, _, _, _, rows = answer.resources[0]
+        if code == TopicAuthorizationFailedError.errno:
+            return None
         here = {row[0]: row[1] for row in rows}
         apart += [f"{name}: {key} is {here.get(key)}, not {value}" for key, value in topic.config.items() if here.get(key) != value]
     return apart
@@ -253,5 +275,5 @@ def _span(us: int) -> str:
 
 
 _OF_BOOKS: dict[str, Look] = {
-    "clock": _clock, "tokens": _tokens, "rate card": _rate_card, "books": _books, "gateways": _gateways,
+    "clock": _clock, "tokens": _tokens, "rate card": _rate_card, "books": _books, "replica": _replica, "gateways": _gateways,
 }  # fmt: skip

@@ -87,13 +87,13 @@ class Pipeline:
             kept = await self._kept(sorted(chunk))
             before = {org: (org_id, books.seq) for org, (org_id, books) in kept.items()}
             flying = list(self._flying)  # before the look-up begins: whatever lands later is seen by one or the other
-            async with self.database.primary.connect() as connection, connection.begin():
+            async with self.database.reader.connect() as connection, connection.begin():
                 await prefer_indexes(connection)
                 found, wanted = await find(connection, kept, chunk, now_us)
             if any(_needs_days(books, sums) for _, books, sums in wanted):
                 await self._wait_until_landed()  # a window is summed from days, and those in flight are not there yet
             if any(sums for _, _, sums in wanted):
-                async with self.database.primary.connect() as connection, connection.begin():
+                async with self.database.reader.connect() as connection, connection.begin():
                     await prefer_indexes(connection)
                     await projections.load_sums(connection, wanted)
             for flight in flying:
@@ -112,12 +112,12 @@ class Pipeline:
         kept = {org: found for org in orgs if self._flying and (found := self._shelf.take(org)) is not None}
         cold = [org for org in orgs if org not in kept]
         if cold:
-            async with self.database.primary.connect() as connection, connection.begin():
+            async with self.database.reader.connect() as connection, connection.begin():
                 heads = await projections.heads(connection, cold, open_new=False)
             if len(heads) < len(cold):
                 async with self.database.writer.connect() as connection, connection.begin():
                     heads = await projections.heads(connection, cold, open_new=True)
-            async with self.database.primary.connect() as connection, connection.begin():
+            async with self.database.reader.connect() as connection, connection.begin():
                 kept |= await load(connection, self._shelf, heads)
         return kept
 

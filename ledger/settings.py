@@ -6,6 +6,7 @@ called `ledger` is not taken for ours.
 
 import difflib
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: str = Field(default="sqlite:///ledger.db", description="where the books are kept: sqlite:///… or postgresql://…")
-    read_database_url: str | None = Field(default=None, description="a replica that answers reports")
+    read_database_url: str | None = Field(default=None, description="a replica for balances, reports, entries; it may lag")
     listen: str = Field(default="127.0.0.1:8080", description="HOST:PORT of the HTTP API")
     metrics_listen: str = Field(default="127.0.0.1", description="address of the metrics port")
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="port of /metrics; 0 for none")
@@ -63,6 +64,15 @@ class Settings(BaseModel):
             raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080")
         return listen
 
+    @field_validator("kafka_ssl_cafile")
+    @classmethod
+    def _certificates(cls, path: str | None) -> str | None:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:  # an SSLError is one
+            raise ValueError(f"{path} holds no certificates: {error.strerror or error}") from None
+        return path
+
     @model_validator(mode="after")
     def _channels_are_whole(self) -> "Settings":
         mail = (self.notify_email_to, self.notify_email_from, self.notify_smtp_url)
@@ -70,6 +80,15 @@ class Settings(BaseModel):
             raise ValueError("LEDGER_NOTIFY_WEBHOOK_URL and LEDGER_NOTIFY_WEBHOOK_SECRET go together")
         if any(mail) and not all(mail):
             raise ValueError("LEDGER_NOTIFY_EMAIL_TO, LEDGER_NOTIFY_EMAIL_FROM and LEDGER_NOTIFY_SMTP_URL go together")
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_can_be_reached_so(self) -> "Settings":
+        protocol = self.kafka_security_protocol
+        if protocol.startswith("SASL") is not (self.kafka_sasl_username is not None):
+            raise ValueError(f"LEDGER_KAFKA_SECURITY_PROTOCOL is {protocol}: LEDGER_KAFKA_SASL_USERNAME goes with SASL_…")
+        if (self.kafka_sasl_username is None) is not (self.kafka_sasl_password is None):
+            raise ValueError("LEDGER_KAFKA_SASL_USERNAME and LEDGER_KAFKA_SASL_PASSWORD go together")
         return self
 
     @property

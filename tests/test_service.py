@@ -22,6 +22,6 @@ async def test_what_comes_while_a_small_batch_is_booked_is_booked_in_one_after_i
     for results in await asyncio.gather(*later):
         assert [result.status for result in results] == [Status.RECORDED, Status.DUPLICATE]
     assert service.metrics.registry.get_sample_value("ledger_batch_seconds_count") == 2
-    async with database.primary.connect() as connection:
+    async with database.reader.connect() as connection:
         query = select(t.journal.c.event_id).where(t.journal.c.event_id.is_not(None)).order_by(t.journal.c.seq)
         assert list(await connection.scalars(query)) == ["first", *(f"later-{n}" for n in range(10))]

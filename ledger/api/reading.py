@@ -34,6 +34,13 @@ async def snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
+@asynccontextmanager
+async def figures(request: Request) -> AsyncIterator[AsyncConnection]:
+    """A connection whose reads are of one moment, maybe of a replica's: for answers that say which seq they are true for."""
+    async with request.app.state.service.database.reporting.snapshot() as connection:
+        yield connection
+
+
 async def found(connection: AsyncConnection, org: str) -> reports.Head:
     """The org. Raises Problem 404."""
     head = await reports.head(connection, org)
@@ -73,11 +80,11 @@ async def get_balances(
     asked = Asked(org, tuple(dict.fromkeys(scope or ())), tuple(periods))
     if asked.fits() and not limited and as_of is None and until is None:
         service: Service = request.app.state.service
-        glance = await request.app.state.glances.standing(service.database, asked, at, service.clock())
+        glance = await request.app.state.glances.standing(service.database.reporting, asked, at, service.clock())
         if glance is None:
             raise no_org(org)
         return _balances(glance[0], glance[1], None)
-    async with snapshot(request) as connection:
+    async with figures(request) as connection:
         head = await found(connection, org)
         scopes, more = (list(asked.scopes), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
         await _own(connection, head, caller, scopes)
@@ -141,7 +148,7 @@ async def get_entries(
     request: Request, org: OrgId, caller: OrgReader, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Limit = 100
 ) -> m.Entries:
     """The journal, in its gapless sequence (J1)."""
-    async with snapshot(request) as connection:
+    async with figures(request) as connection:
         return m.Entries(entries=await reports.entries(connection, await found(connection, org), after, limit))
 
 
@@ -159,7 +166,7 @@ async def get_explanation(
     """A key's state (`scope=key:ID`), a balance (`scope` and `period`), a breach, or a line of a report (`where`), down to
     the entries (J6)."""
     now_us = request.app.state.service.clock()
-    async with snapshot(request) as connection:
+    async with figures(request) as connection:
         head = await found(connection, org)
         facts: dict[str, Any] | None
         if where:

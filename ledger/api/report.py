@@ -16,7 +16,7 @@ from ..wire import report as written
 from ..wire.times import moment_text
 from .auth import Reader
 from .problems import RESPONSES, Problem
-from .reading import found, snapshot
+from .reading import figures, found
 from .streams import Stream
 from .values import ExactRoute, OrgId
 
@@ -52,7 +52,7 @@ async def get_report(
     held = AsyncExitStack()
     try:
         await held.enter_async_context(request.app.state.reports.taken(org))
-        connection = await held.enter_async_context(snapshot(request))
+        connection = await held.enter_async_context(figures(request))
         head = await found(connection, org)
         if form == "focus":
             by, grain = [",".join(map(str, focus.BY))], Period.DAY

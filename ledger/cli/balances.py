@@ -87,7 +87,7 @@ def _nearness(row: dict[str, Any]) -> int:
 async def _read(
     database: Database, org: str | None, scopes: list[str], periods: Sequence[Period], moments: Mapping[str, str | None]
 ) -> tuple[reports.Head, list[dict[str, Any]], list[str]]:
-    async with database.snapshot() as connection:
+    async with database.reporting.snapshot() as connection:
         head = await the_org(connection, org)
         at = moment_of("--at", moments.get("--at"), head.zone)
         as_of, until = (moment_of(option, moments.get(option)) for option in ("--as-of", "--until"))  # no days: by its start, or its end?

@@ -140,7 +140,7 @@ def explain(
             refuse({"--from": start, "--to": end}, "goes with --where: say which line of a report, or leave it out")
         if period is None:
             refuse({"--at": at}, "goes with --period: say of which balance, such as --period day, or leave it out")
-        async with opened() as database, database.snapshot() as connection:
+        async with opened() as database, database.reporting.snapshot() as connection:
             head = await the_org(connection, org)
             now_us = max(now_us, head.recorded_us)
             if what is None:

@@ -46,7 +46,7 @@ def report(
     """
 
     async def work() -> None:
-        async with opened() as database, database.snapshot() as connection:
+        async with opened() as database, database.reporting.snapshot() as connection:
             head = await the_org(connection, org)
             dimensions, each = ([",".join(map(str, focus.BY))], Period.DAY) if form is ReportFormat.FOCUS else (by or [], grain)
             try:

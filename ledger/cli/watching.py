@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from sqlalchemy import text
 
 from ..doctor import Finding, Level, Patient, examine
 from ..service import system_clock
@@ -32,7 +33,7 @@ def reader(role: Annotated[str, typer.Argument(help="The role's name, such as gr
         async with opened() as database, database.writer.begin() as connection:
             if not is_postgres(connection):
                 raise Wrong("the database is SQLite, which has no roles: give the dashboards a copy of the file, or use PostgreSQL")
-            if role == database.writer.url.username:
+            if role == await connection.scalar(text("SELECT current_user")):
                 raise Wrong(f"{role!r} is the role that the ledger itself writes with")
             await grant_reading(connection, role, password)
         out.print(f"{role} may read the ledger's figures")
@@ -48,10 +49,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON docume
 
     Changes nothing. Exit code 1 if anything is wrong; a warning is not.
     """
-    given = settings()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say, a finding says better
 
     async def work() -> list[Finding]:
+        given = settings()
         try:
             database = connect(given.database_url, given.read_database_url)
         except ValueError as error:

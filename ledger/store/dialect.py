@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
+import asyncpg
 from sqlalchemy import event, func, select, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 CHANNEL = "ledger_outbox"
@@ -26,14 +27,20 @@ _LOCK = text(f"SELECT pg_advisory_xact_lock(lock) FROM ({_LOCKS}) AS locks UNION
 
 
 class Database(NamedTuple):
-    """Where the books are kept. `writer` begins transactions that write; `reader` those that only read, of a replica if there
-    is one; `primary` those that must see every commit. `overlaps`: whether it saves time to read for one batch while another
-    is written; SQLite's driver works in this process, in turns."""
+    """Where the books are kept. `writer` begins transactions that write; `reader` those that only read, and see every commit;
+    `replica` may lag behind. `overlaps`: whether it saves time to read for one batch while another is written; SQLite's driver
+    works in this process, in turns."""
 
     writer: AsyncEngine
     reader: AsyncEngine
-    primary: AsyncEngine
+    replica: AsyncEngine
     overlaps: bool
+
+    @property
+    def reporting(self) -> "Database":
+        """Reads the replica if there is one: for people's questions whose answers say which seq they are true for, and for
+        nothing that is acted on."""
+        return self._replace(reader=self.replica)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -60,39 +67,47 @@ class Database(NamedTuple):
     def missing(self) -> str | None:
         """The SQLite file that is not there: to look into it would make it."""
         path = self.reader.url.database
-        there = self.reader.dialect.name != "sqlite" or not path or path == ":memory:" or os.path.exists(path)
-        return None if there else path
+        return None if path is None or os.path.exists(path) else path
 
     async def close(self) -> None:
         """Gives all connections back."""
-        await self.writer.dispose()
-        if self.reader is not self.writer:
-            await self.reader.dispose()
+        for engine in {self.writer, self.reader, self.replica}:
+            await engine.dispose()
 
 
-def driver_url(url: str) -> URL:
-    """`sqlite:///ledger.db` or `postgresql://…` with the driver that this program uses. Raises ValueError for others."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ValueError("is not the URL of a database, such as sqlite:///ledger.db or postgresql://…") from None
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-    name = parsed.drivername.partition("+")[0]
-    if name not in drivers:
+def _engine(url: str, **pool: int) -> AsyncEngine:
+    """A URL of PostgreSQL's goes to its driver as it is, which knows what libpq knows of them: `sslmode`, several hosts, a socket's
+    directory, a `.pgpass`."""
+    server = "postgresql:" + url.partition(":")[2]
+
+    async def opened() -> asyncpg.Connection:
+        return await asyncpg.connect(server)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=opened, hide_parameters=True, **pool)
+    event.listen(engine.sync_engine, "checkout", _open_only)
+    return engine
+
+
+def _kind(url: str) -> str:
+    """`postgresql` or `sqlite`. Raises ValueError for others."""
+    name, found, _ = url.partition("://")
+    if not found:
+        raise ValueError("is not the URL of a database, such as sqlite:///ledger.db or postgresql://…")
+    kind = {"postgres": "postgresql"}.get(name.partition("+")[0], name.partition("+")[0])
+    if kind not in ("postgresql", "sqlite"):
         raise ValueError(f"{name!r} is neither postgresql:// nor sqlite:///")
-    return parsed.set(drivername=drivers[name])
+    return kind
 
 
 def connect(url: str, read_url: str | None = None) -> Database:
     """Engines for a database; nothing is opened yet. Their errors hold no values, so that logs hold none (S2). Raises ValueError
     for a URL that is none, or of a file that can't be one."""
-    parsed = driver_url(url)
-    if parsed.drivername == "postgresql+asyncpg":
-        writer = create_async_engine(parsed, pool_size=10, max_overflow=10, hide_parameters=True)
-        reader = writer if read_url is None else create_async_engine(driver_url(read_url), pool_size=10, hide_parameters=True)
-        for engine in {writer, reader}:
-            event.listen(engine.sync_engine, "checkout", _open_only)
-        return Database(writer, reader, writer, overlaps=True)
+    if _kind(url) == "postgresql":
+        writer = _engine(url, pool_size=10, max_overflow=10)
+        return Database(writer, writer, writer if read_url is None else _engine(read_url, pool_size=10), overlaps=True)
+    parsed = make_url(url).set(drivername="sqlite+aiosqlite")
+    if parsed.host or not parsed.database or parsed.database == ":memory:":
+        raise ValueError("names no file, as sqlite:///ledger.db does, or from the root sqlite:////var/lib/ledger.db")
     _check_place(parsed.database)
     writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=60, hide_parameters=True)
     reader = create_async_engine(parsed, pool_size=4, max_overflow=4, pool_timeout=60, hide_parameters=True)
@@ -102,10 +117,8 @@ def connect(url: str, read_url: str | None = None) -> Database:
     return Database(writer, reader, reader, overlaps=False)
 
 
-def _check_place(path: str | None) -> None:
+def _check_place(path: str) -> None:
     """Said here, since the driver's thread, where it can't open a file, writes of itself over what a person should read."""
-    if not path or path == ":memory:":
-        return
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ValueError(f"there is no directory {folder}")
@@ -195,9 +208,6 @@ async def _nothing() -> None:
 
 @contextmanager
 def _file_lock(path: str | None, name: str) -> Iterator[bool]:
-    if not path or path == ":memory:":
-        yield True
-        return
     with open(f"{path}-{name}", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -267,9 +267,11 @@ def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Led
         ("LEDGER_DATABASE_URL", "not a url", "sqlite:///"), ("LEDGER_LISTENS", "127.0.0.1:1", "did you mean LEDGER_LISTEN?"),
         ("LEDGER_METRICS_PORT", "many", "integer"), ("LEDGER_LOG_LEVEL", "loud", "'debug'"), ("LEDGER_ADMIN_TOKEN", "short", "16"),
         ("LEDGER_DATABASE_URL_FILE", "nowhere", "can't be read"), ("LEDGER_PORT", "8081", "is not a setting"),
+        ("LEDGER_KAFKA_SSL_CAFILE", "nowhere", "holds no certificates"), ("LEDGER_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "USERNAME"),
+        ("LEDGER_KAFKA_SASL_USERNAME", "ledger", "PLAINTEXT"), ("LEDGER_KAFKA_SASL_PASSWORD", "secret", "USERNAME"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("command", [("serve",), ("get", "orgs")])
+@pytest.mark.parametrize("command", [("serve",), ("get", "orgs"), ("doctor",)])
 def test_a_malformed_or_misspelt_setting_stops_every_command_and_is_named(
     fresh: Ledger, command: tuple[str, ...], name: str, value: str, word: str
 ) -> None:

@@ -13,7 +13,7 @@ def rows(count: int, spent: int) -> list[tuple[object, ...]]:
 
 
 async def total(database: Database) -> tuple[int, int]:
-    async with database.primary.connect() as connection:
+    async with database.reader.connect() as connection:
         count, spent = (await connection.execute(select(func.count(), func.coalesce(func.sum(days.c.spent), 0)).select_from(days))).one()
     return count, int(spent)
 
