@@ -14,8 +14,8 @@ from ..core.commands import Command, Reason, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
 from ..core.window import date_of
+from ..store import accounts, reports
 from ..store import keys as keyed
-from ..store import reports
 from ..store import tables as t
 from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, the_org
 from .policy import PolicyError, read_policies
@@ -61,8 +61,9 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
                 caps = await reports.caps(connection, head) if head else []
                 rails = await reports.guardrails(connection, head) if head else []
                 gateways = await reports.connections(connection, head) if head else []
+                credentials = await accounts.credentials(connection, head.org_id) if head else {}
             names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
-            orders += policy.orders(*names, prune=prune)
+            orders += policy.orders(*names, credentials, prune=prune)
         rehearsal = await service.rehearse(orders)
         _refuse(name, rehearsal.results)
         lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]

@@ -91,6 +91,21 @@ def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
     assert ledger.rows("get", "keys", "--org", "other") == []
 
 
+def test_an_org_stands_once_in_a_file_so_that_prune_takes_away_nothing_that_another_document_of_it_holds(ledger: Ledger) -> None:
+    twice = "org: {id: acme}\ncaps: {a: {scope: org, period: day, limit_usd: 1}}\n---\norg: {id: acme}\n"
+    assert "policy.yaml: line 4: org.id: 'acme' is there twice" in ledger("apply", ledger.file(twice), "--yes", code=1).stderr
+    assert ledger.rows("get", "orgs") == []
+
+
+def test_credentials_change_keys_in_whichever_order_a_file_names_those(ledger: Ledger) -> None:
+    """S1: what one key gives up in a file, another may have by the same file."""
+    file = "org: {{id: acme}}\nkeys:\n  a: {{credentials: [{}]}}\n  b: {{credentials: [{}]}}\n"
+    for mine, yours in (("x, y", "z"), ("z, y", "x"), ("z", "x, y"), ("x, z", "y")):
+        assert "done" in ledger("apply", ledger.file(file.format(mine, yours)), "--yes").stdout
+        assert [set(key["credentials"]) for key in ledger.rows("get", "keys")] == [{*mine.split(", ")}, {*yours.split(", ")}]
+        assert "no differences" in ledger("apply", ledger.file(file.format(mine, yours)), "--plan").stdout
+
+
 def test_what_a_file_does_not_say_of_an_org_stays_as_it_is(ledger: Ledger) -> None:
     ledger("apply", ledger.file("org: {id: acme, time_zone: America/Los_Angeles, enforce: observe, brake: 3}\n"), "--yes")
     assert "no differences" in ledger("apply", ledger.file("org: {id: acme}\n"), "--yes").stdout
