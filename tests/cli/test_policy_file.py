@@ -1,7 +1,12 @@
 """`ledger apply`: what a policy file makes of an org, what it shows first, and what it refuses."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from ledger.core.commands import Command, RemoveCap
+from ledger.record import Booked
+from ledger.service import Service
 from tests.cli.conftest import POLICY, Ledger, book
 
 
@@ -76,6 +81,20 @@ def test_nothing_is_removed_without_prune(ledger: Ledger) -> None:
     plan = ledger("apply", shorter, "--prune", "--plan", code=2).stdout
     assert "- cap org-month" in plan and "- guardrail daily" in plan
     ledger("apply", shorter, "--prune", "--yes")
+    assert ledger.rows("get", "caps") == ledger.rows("get", "guardrails") == []
+
+
+def test_what_another_prune_took_away_meanwhile_is_no_fault_of_this_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearse = Service.rehearse
+
+    async def and_then_it_goes(self: Service, commands: Sequence[Command]) -> Booked:
+        booked = await rehearse(self, commands)
+        await self.record([RemoveCap(org="acme", by="another", cap="org-month")])
+        return booked
+
+    ledger("apply", ledger.file(), "--yes")
+    monkeypatch.setattr(Service, "rehearse", and_then_it_goes)
+    assert "done" in ledger("apply", ledger.file(POLICY.partition("guardrails:")[0]), "--prune", "--yes").stdout
     assert ledger.rows("get", "caps") == ledger.rows("get", "guardrails") == []
 
 
