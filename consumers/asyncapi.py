@@ -47,7 +47,9 @@ class Usage(BaseModel):
     searches: int = Field(default=0, ge=0)
     cost_usd: Amount | None = Field(default=None, description="decimal text in US dollars; missing: priced by the rate card, or unpriced")
     upstream_cost_usd: Amount | None = None
+    currency: str | None = Field(default=None, description="USD, or the event is refused")
     byok: bool = False
+    batch: bool = Field(default=False, description="priced by the rate card's batch rates")
     member: str | None = None
     end_user: str | None = None
     preset: str | None = None

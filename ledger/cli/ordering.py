@@ -8,19 +8,21 @@ import typer
 from msgspec.structs import replace
 from rich.text import Text
 
+from ..core import commands as c
 from ..core import entries as e
 from ..core.caps import Rule
 from ..core.commands import Command, Reason, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
 from ..core.window import date_of
+from ..store import accounts, reports
 from ..store import keys as keyed
-from ..store import reports
 from ..store import tables as t
 from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, the_org
 from .policy import PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
+_GONE = (c.RemoveCap, c.RemoveGuardrail, c.RemoveConnection)
 _STYLE = {"+": "green", "~": "yellow", "-": "red", "!": "bold"}
 
 
@@ -61,10 +63,11 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
                 caps = await reports.caps(connection, head) if head else []
                 rails = await reports.guardrails(connection, head) if head else []
                 gateways = await reports.connections(connection, head) if head else []
+                credentials = await accounts.credentials(connection, head.org_id) if head else {}
             names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
-            orders += policy.orders(*names, prune=prune)
+            orders += policy.orders(*names, credentials, prune=prune)
         rehearsal = await service.rehearse(orders)
-        _refuse(name, rehearsal.results)
+        _refuse(name, orders, rehearsal.results)
         lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
         out.print(Text("\n").join(map(_styled, lines)) if lines else "[green]no differences[/]")
         if not lines or plan:
@@ -73,13 +76,19 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
             return 1
         if not yes and not sys.stdin.isatty():
             raise Wrong("nobody is there to ask: say --yes")
-        _refuse(name, await service.record(orders))
+        _refuse(name, orders, await service.record(orders))
         out.print("[green]done[/]")
     return 0
 
 
-def _refuse(name: str, results: list[Result]) -> None:
-    refused = [result.detail or str(result.reason) for result in results if result.status is Status.REJECTED]
+def _refuse(name: str, orders: list[Command], results: list[Result]) -> None:
+    """Raises Wrong for what the books refuse; what was to go and is gone, since somebody else was at it too, is as the file says."""
+    wrong = [
+        result
+        for order, result in zip(orders, results, strict=True)
+        if result.status is Status.REJECTED and not (isinstance(order, _GONE) and result.reason is Reason.NOT_FOUND)
+    ]
+    refused = [result.detail or str(result.reason) for result in wrong]
     if refused:
         raise Wrong(f"{name}: " + "; ".join(refused))
 

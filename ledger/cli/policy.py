@@ -1,6 +1,6 @@
 """Owns the policy file: YAML, one org a document, to orders. Unknown words are refused by name, never skipped."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import yaml
@@ -43,8 +43,14 @@ class Policy(BaseModel):
         """The org's id."""
         return self.about.id
 
-    def orders(self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], *, prune: bool) -> list[c.Command]:
-        """What to order so that the org becomes what the file says; orders that change nothing make no entry."""
+    def orders(
+        self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], credentials: Mapping[str, Sequence[str]] = {},
+        *, prune: bool,
+    ) -> list[c.Command]:  # fmt: skip
+        """What to order so that the org becomes what the file says; orders that change nothing make no entry.
+
+        `credentials`: those of every key now. What one gives up it gives up first, since another may be to have it.
+        """
         who: dict[str, Any] = {"org": self.org, "by": self.by}
         about = self.about
         orders: list[c.Command] = [
@@ -53,6 +59,10 @@ class Policy(BaseModel):
         orders += [c.SetConnection(**who, connection=given.connection(name)) for name, given in self.connections.items()]
         for name, workspace in self.workspaces.items():
             orders.append(c.SetWorkspace(**who, workspace=name, **(workspace or WorkspaceGiven()).labelling()))
+        for name, key in self.keys.items():
+            has, kept = credentials.get(name, ()), (key and key.credentials) or ()
+            if key is not None and key.credentials is not None and not set(has) <= set(kept):
+                orders.append(c.SetKey(**who, key=name, credentials=tuple(one for one in has if one in kept)))
         for name, key in self.keys.items():
             given = key or KeyGiven()
             names = None if given.credentials is None else tuple(given.credentials)
@@ -96,6 +106,8 @@ def read_policies(text: str, by: str) -> list[Policy]:
             policies.append(Policy.model_validate(document if isinstance(document, dict) else {}).model_copy(update={"by": by}))
         except ValidationError as error:
             raise PolicyError("; ".join(_fault(node, fault) for fault in error.errors(include_input=False))) from None
+        if policies[-1].org in {policy.org for policy in policies[:-1]}:  # `--prune` would take away what the other one sets
+            raise PolicyError(f"line {_line(node, ('org', 'id'))}: org.id: {policies[-1].org!r} is there twice")
     if not policies:
         raise PolicyError("holds no policy: it begins with `org: {id: …}`")
     return policies

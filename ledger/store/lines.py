@@ -18,7 +18,9 @@ from . import journal
 from . import tables as t
 from .sql import json_text
 
-QUARTER_US = 15 * 60 * SECOND_US  # every zone's offset and clock change since 2000 is a multiple of it
+# Every zone's offset is a multiple of it, and all clock changes that are still to come; some of before 2023 were at 00:01 (Newfoundland,
+# Gaza, Casey): by hour, that one minute is told with the rest of its quarter.
+QUARTER_US = 15 * 60 * SECOND_US
 J = t.journal.c
 _Column = ColumnElement[Any]
 

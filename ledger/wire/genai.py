@@ -151,12 +151,10 @@ def input_of(span: Span) -> tuple[int, int, int]:
 def cost_of(span: Span) -> tuple[Nanos | None, str | None]:
     """What a span says the call cost, and the text of it. Raises Refused."""
     a = span.attributes
-    for name in COST:
-        if name in a:
-            return amount_of(name, a[name])
-    for name in ESTIMATE:
-        if name in a:
-            cost, text = amount_of(name, a[name])
-            if cost:
-                return cost, text
+    for names, least in ((COST, 0), (ESTIMATE, 1)):
+        for name in names:
+            if name in a:
+                cost, text = amount_of(name, a[name])
+                if cost is not None and cost >= least:
+                    return cost, text
     return None, None

@@ -46,7 +46,7 @@ _SCALARS = frozenset({"string_value", "int_value", "double_value", "bool_value"}
 
 
 class _Attribute(msgspec.Struct, gc=False):
-    key: str = ""
+    key: str | None = None
     value: msgspec.Raw = msgspec.Raw()
 
 
@@ -58,22 +58,22 @@ class _Value(msgspec.Struct, gc=False):
 
 
 class _Status(msgspec.Struct, gc=False):
-    code: str | int = 0
+    code: str | int | None = None
 
 
 class _Span(msgspec.Struct, gc=False):
-    traceId: str = ""
-    spanId: str = ""
-    parentSpanId: str = ""
-    name: str = ""
-    endTimeUnixNano: str | int = 0
-    startTimeUnixNano: str | int = 0
+    traceId: str | None = None
+    spanId: str | None = None
+    parentSpanId: str | None = None
+    name: str | None = None
+    endTimeUnixNano: str | int | None = None
+    startTimeUnixNano: str | int | None = None
     attributes: list[_Attribute] | None = None
     status: _Status | None = None
 
 
 class _Named(msgspec.Struct, gc=False):
-    name: str = ""
+    name: str | None = None
 
 
 class _Scope(msgspec.Struct, gc=False):
@@ -104,7 +104,7 @@ _decode_value = msgspec.json.Decoder(_Value).decode
 
 
 def spans_of_json(body: bytes) -> list[Span | Rejected]:
-    """The spans of an OTLP/JSON export: ids in hex, 64-bit numbers as text; null is an empty list. Raises EnvelopeError."""
+    """The spans of an OTLP/JSON export: ids in hex, 64-bit numbers as text; null is nothing. Raises EnvelopeError."""
     try:
         resources = _decode_export(body).resourceSpans or ()
     except _NOT_THAT:
@@ -127,7 +127,7 @@ def _json_resource(raw: msgspec.Raw) -> Iterator[Span | Rejected]:
         except _NOT_THAT:
             yield Rejected(detail="is not a scope's spans in OTLP/JSON")
             continue
-        name = found.scope.name if found.scope else ""
+        name = (found.scope and found.scope.name) or ""
         for span in found.spans or ():
             yield wrong or _json_span(span, about, name)
 
@@ -157,7 +157,8 @@ def _json_span(raw: msgspec.Raw, about: dict[str, Any], scope: str) -> Span | Re
     except _NOT_THAT:
         return Rejected(detail="is not a span in OTLP/JSON")
     return Span(
-        span.traceId, span.spanId, span.parentSpanId, span.name, span.endTimeUnixNano, span.startTimeUnixNano,
+        span.traceId or "", span.spanId or "", span.parentSpanId or "", span.name or "",
+        span.endTimeUnixNano or 0, span.startTimeUnixNano or 0,
         {**about, **own} if about else own, scope, span.status is not None and span.status.code in _FAILED,
     )  # fmt: skip
 
@@ -174,7 +175,7 @@ def _attributes(attributes: Iterable[_Attribute] | None) -> dict[str, Any]:
                 found[attribute.key] = value.stringValue
             elif value.intValue is not None:
                 found[attribute.key] = value.intValue
-            elif double := bytes(value.doubleValue):
+            elif (double := bytes(value.doubleValue)) and double != b"null":
                 found[attribute.key] = double.decode().strip('"')  # by its digits (M1)
             elif value.boolValue is not None:
                 found[attribute.key] = value.boolValue

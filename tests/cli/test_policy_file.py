@@ -1,7 +1,12 @@
 """`ledger apply`: what a policy file makes of an org, what it shows first, and what it refuses."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from ledger.core.commands import Command, RemoveCap
+from ledger.record import Booked
+from ledger.service import Service
 from tests.cli.conftest import POLICY, Ledger, book
 
 
@@ -79,6 +84,20 @@ def test_nothing_is_removed_without_prune(ledger: Ledger) -> None:
     assert ledger.rows("get", "caps") == ledger.rows("get", "guardrails") == []
 
 
+def test_what_another_prune_took_away_meanwhile_is_no_fault_of_this_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearse = Service.rehearse
+
+    async def and_then_it_goes(self: Service, commands: Sequence[Command]) -> Booked:
+        booked = await rehearse(self, commands)
+        await self.record([RemoveCap(org="acme", by="another", cap="org-month")])
+        return booked
+
+    ledger("apply", ledger.file(), "--yes")
+    monkeypatch.setattr(Service, "rehearse", and_then_it_goes)
+    assert "done" in ledger("apply", ledger.file(POLICY.partition("guardrails:")[0]), "--prune", "--yes").stdout
+    assert ledger.rows("get", "caps") == ledger.rows("get", "guardrails") == []
+
+
 def test_where_nobody_can_be_asked_nothing_is_changed(ledger: Ledger) -> None:
     assert "--yes" in ledger("apply", ledger.file(), code=1).stderr
     assert ledger.rows("get", "orgs") == []
@@ -89,6 +108,21 @@ def test_several_orgs_stand_in_one_file(ledger: Ledger) -> None:
     assert [row["org"] for row in ledger.rows("get", "orgs")] == ["acme", "other"]
     assert "--org" in ledger("get", "keys", code=1).stderr
     assert ledger.rows("get", "keys", "--org", "other") == []
+
+
+def test_an_org_stands_once_in_a_file_so_that_prune_takes_away_nothing_that_another_document_of_it_holds(ledger: Ledger) -> None:
+    twice = "org: {id: acme}\ncaps: {a: {scope: org, period: day, limit_usd: 1}}\n---\norg: {id: acme}\n"
+    assert "policy.yaml: line 4: org.id: 'acme' is there twice" in ledger("apply", ledger.file(twice), "--yes", code=1).stderr
+    assert ledger.rows("get", "orgs") == []
+
+
+def test_credentials_change_keys_in_whichever_order_a_file_names_those(ledger: Ledger) -> None:
+    """S1: what one key gives up in a file, another may have by the same file."""
+    file = "org: {{id: acme}}\nkeys:\n  a: {{credentials: [{}]}}\n  b: {{credentials: [{}]}}\n"
+    for mine, yours in (("x, y", "z"), ("z, y", "x"), ("z", "x, y"), ("x, z", "y")):
+        assert "done" in ledger("apply", ledger.file(file.format(mine, yours)), "--yes").stdout
+        assert [set(key["credentials"]) for key in ledger.rows("get", "keys")] == [{*mine.split(", ")}, {*yours.split(", ")}]
+        assert "no differences" in ledger("apply", ledger.file(file.format(mine, yours)), "--plan").stdout
 
 
 def test_what_a_file_does_not_say_of_an_org_stays_as_it_is(ledger: Ledger) -> None:

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from consumers.asyncapi import document
+from consumers.asyncapi import Usage, document
+from ledger.api.usage import DATA
 from ledger.kafka import TOPICS, Kafka
 
 
@@ -12,3 +13,7 @@ def test_the_document_names_the_cluster_every_topic_and_what_a_record_says_it_is
     assert sorted(channel["address"] for channel in described["channels"].values()) == sorted(f"prefix.{topic.name}" for topic in TOPICS)
     assert described["defaultContentType"] == "application/cloudevents+json"
     assert all(message.keys() == {"title", "payload"} for message in described["components"]["messages"].values())
+
+
+def test_usage_is_described_the_same_for_kafka_and_for_http() -> None:
+    assert Usage.model_fields.keys() == DATA["properties"].keys()

@@ -60,6 +60,20 @@ def test_cached_tokens_that_a_sender_leaves_outside_of_input_are_added_to_it(fre
     assert tokens(call) == (fresh + 742 + 442, 742, 442, 242, 0)
 
 
+def test_a_cost_that_is_empty_hides_none_that_is_said() -> None:
+    said = s.OFFICIAL | {"ledger.cost_usd": "", "gen_ai.usage.total_cost": "0.25"}
+    assert calls(s.span(said))[0].cost == 250_000_000
+
+
+def test_a_null_in_json_is_nothing_as_protobufs_mapping_has_it() -> None:
+    """S3: a JavaScript's NaN is written as null, and the parent of a first span may be."""
+    span: dict[str, Any] = s.span(s.OFFICIAL) | {"parentSpanId": None, "name": None, "startTimeUnixNano": None, "status": {"code": None}}
+    span["attributes"].append({"key": "gen_ai.usage.total_cost", "value": {"doubleValue": None}})
+    (call,) = calls(span)
+    assert (call.cost, call.usage.started_us) == (None, None)
+    assert call.usage.input_tokens > 0
+
+
 @pytest.mark.parametrize(
     ("said", "cost"), [(s.PYDANTIC, 288_675), (s.LITELLM, 309_000), (s.PYDANTIC | {"ledger.cost_usd": "0.5"}, 500_000_000)]
 )
