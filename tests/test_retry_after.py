@@ -1,6 +1,5 @@
 """A gateway that asks to be left alone is, as long as it says and no longer than an hour (K5)."""
 
-
 import pytest
 
 from ledger.core.commands import SetConnection, SetKey

@@ -7,6 +7,7 @@ recorded (T4).
 import asyncio
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -162,12 +163,12 @@ def _of_caller(event: RecordUsage | Rejected, caller: Token) -> RecordUsage | Re
 async def _events(request: Request) -> list[bytes]:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     binary = any(name.startswith("ce-") for name in request.headers)
-    if media not in (ONE, BATCH, LINES) and not (binary and media == BINARY):
+    if media not in (ONE, BATCH, LINES) and not (binary and media in (BINARY, "")):  # CloudEvents' Python library names none
         raise Problem(415, f"Content-Type: send {ONE}, {BATCH}, {LINES}, or {BINARY} with ce- headers", "Content-Type")
     body = await body_of(request)
     try:
-        if media == BINARY:
-            return [join_binary(request.headers, whole_event(body))]
+        if media in (BINARY, ""):
+            return [join_binary({name: unquote(value) for name, value in request.headers.items()}, whole_event(body))]
         if media == ONE:
             return [whole_event(body)]
         return [bytes(event) for event in split_events(body, media)]

@@ -103,7 +103,7 @@ _COUNTED = {
 _WEBHOOK_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {JSON: {"schema": {"type": ["object", "array"], "description": "as the gateway sends it"}}},
+        "content": {JSON: {"schema": {"type": ["object", "array"], "items": {"type": "object"}, "description": "as the gateway sends it"}}},
     },
     "responses": {
         "200": {"description": "Booked, or kept for reconciliation", "content": {JSON: {"schema": _COUNTED}}},

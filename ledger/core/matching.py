@@ -103,7 +103,7 @@ def new_id(key: VendorKey, taken: set[str], shared: set[str]) -> str:
     return key.name if own else f"{key.name[: MOST_ID - 9] or 'key'}-{key.credential[:8]}"
 
 
-class Verdict(StrEnum):
+class Finding(StrEnum):
     """How a key's day compares."""
 
     MATCHED = "matched"
@@ -120,7 +120,7 @@ class Line(msgspec.Struct, frozen=True):
     theirs: Nanos
     ours: Nanos
     requests: int
-    verdict: Verdict
+    verdict: Finding
 
 
 def compare(
@@ -133,12 +133,12 @@ def compare(
     for (credential, day), nanos in theirs.items():
         key = owners.get(credential)
         if key is None:
-            lines.append(Line(credential, day, Nanos(nanos), Nanos(0), 0, Verdict.UNATTRIBUTED))
+            lines.append(Line(credential, day, Nanos(nanos), Nanos(0), 0, Finding.UNATTRIBUTED))
         else:
             by_key[key, day] += nanos
     for key, day in {**by_key, **ours}:
         counted, (spent, requests) = by_key[key, day], ours.get((key, day), (0, 0))
         apart = counted - spent
-        verdict = Verdict.MATCHED if abs(apart) <= requests + counted // 10**12 + 1 else Verdict.MISSING if apart > 0 else Verdict.EXTRA
+        verdict = Finding.MATCHED if abs(apart) <= requests + counted // 10**12 + 1 else Finding.MISSING if apart > 0 else Finding.EXTRA
         lines.append(Line(key, day, Nanos(counted), Nanos(spent), requests, verdict))
     return sorted(lines, key=lambda line: (line.day, line.key))

@@ -28,6 +28,7 @@ REASONING = (
     "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.reasoning_tokens",
     "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning", "ai.usage.reasoningTokens",
 )  # fmt: skip
+AUDIO = ("gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio")  # of input, as the rate card has it
 MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id")
 PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
 COST = ("ledger.cost_usd", "gen_ai.usage.total_cost")
@@ -44,8 +45,8 @@ OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyo
 OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
-    {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER, *SESSION,
-     RESPONSE, OPERATION, SERVICE, KIND, AGENT, STEP, OPENROUTER_TRACE,
+    {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *AUDIO, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER,
+     *SESSION, RESPONSE, OPERATION, SERVICE, KIND, AGENT, STEP, OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
@@ -84,14 +85,14 @@ def is_call(span: Span) -> bool:
     """Whether a span is a call to a model, and not a part of an agent that sums up its calls.
 
     One that was answered and says nothing of tokens is a call too: a stream whose usage nobody asked for. What it cost is not
-    known, and that has to show (M4).
+    known, and that has to show (M4). OpenInference has no response ids: what did not fail was answered.
     """
     a = span.attributes
     operation, kind = a.get(OPERATION), a.get(KIND)
     if operation in _SUMS or (kind is not None and kind not in _MODELS) or _DOES not in str(a.get(STEP, _DOES)):
         return False
     if not says_usage(span):
-        return (operation is None or operation in _ANSWERING) and not span.failed and bool(a.get(RESPONSE))
+        return (operation is None or operation in _ANSWERING) and not span.failed and bool(kind or a.get(RESPONSE))
     return operation is not None or AGENT not in a or first(a, MODEL) is not None
 
 
@@ -105,12 +106,18 @@ def says_usage(span: Span) -> bool:
 
 def calls_of(spans: Iterable[Any]) -> list[Any]:
     """The calls among the spans of one body, what is no span left as it is. A call inside a call is the same one, told by the
-    client's library and again by what wraps it: the outer one knows more."""
+    client's library and again by what wraps it: the outer one knows more, unless it says neither what was used nor what answered."""
     found = [span for span in spans if not isinstance(span, Span) or is_call(span)]
     if not any(isinstance(span, Span) and span.parent_id for span in found):
         return found
-    outer = {(span.trace_id, span.span_id) for span in found if isinstance(span, Span) and says_usage(span)}
-    return [span for span in found if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer]
+    spans = [span for span in found if isinstance(span, Span)]
+    outer = {(span.trace_id, span.span_id) for span in spans if says_usage(span)}
+    inner = {(span.trace_id, span.parent_id) for span in spans}
+    blank = {place for span in spans if (place := (span.trace_id, span.span_id)) in inner - outer and not span.attributes.get(RESPONSE)}
+    return [
+        span for span in found
+        if not isinstance(span, Span) or ((span.trace_id, span.parent_id) not in outer and (span.trace_id, span.span_id) not in blank)
+    ]  # fmt: skip
 
 
 def provider_of(span: Span) -> Any:

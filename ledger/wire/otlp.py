@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ..core.commands import RecordUsage, Rejected, Usage
 from .fields import MOST_ID, Refused, count_of, instant_of, name_of, text_of
 from .genai import (
+    AUDIO,
     KEY,
     MEMBER,
     MODEL,
@@ -240,7 +241,8 @@ def command_of(span: Span, org: str, source: str, event_id: str, key: str, membe
         org=org, key=name_of(KEY, key, MOST_ID) or KEYLESS, workspace=name_of(WORKSPACE, a.get(WORKSPACE), MOST_ID),
         model=name_of(MODEL[0], first(a, MODEL)), provider=name_of(PROVIDER[0], provider_of(span)),
         input_tokens=incoming, cached_input_tokens=cached, cache_write_tokens=written, output_tokens=count_of(OUTPUT[0], first(a, OUTPUT)),
-        reasoning_tokens=count_of(REASONING[0], first(a, REASONING)), byok=str(a.get(OPENROUTER + "is_byok")).lower() == "true",
+        reasoning_tokens=count_of(REASONING[0], first(a, REASONING)), audio_tokens=count_of(AUDIO[0], first(a, AUDIO)),
+        byok=str(a.get(OPENROUTER + "is_byok")).lower() == "true",
         member=name_of(MEMBER, member if member is not None else a.get(MEMBER)), end_user=name_of(USER[0], first(a, USER)),
         preset=name_of(PRESET, a.get(PRESET)), session=name_of(SESSION[0], first(a, SESSION)), response_id=response_of(span),
         started_us=instant_of("startTimeUnixNano", span.start_ns, 9) if span.start_ns not in (0, "", "0") else None,

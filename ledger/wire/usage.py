@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 import msgspec
 
@@ -135,10 +134,11 @@ def whole_event(body: bytes) -> bytes:
 
 
 def join_binary(headers: Mapping[str, str], body: bytes) -> bytes:
-    """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body, one JSON value) in structured form."""
-    attributes = {
-        name: unquote(headers[f"ce-{name}"]) for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers
-    }
+    """A binary-mode CloudEvent (attributes in `ce-` headers, lower case; data in the body, one JSON value) in structured form.
+
+    Headers as text: HTTP's are percent-encoded, and whoever read them has undone that; Kafka's are not, and their `%` means itself.
+    """
+    attributes = {name: headers[f"ce-{name}"] for name in ("specversion", "type", "source", "id", "time") if f"ce-{name}" in headers}
     head = msgspec.json.encode(attributes)[:-1]
     return head + (b"," if attributes else b"") + b'"data":' + (body or b"null") + b"}"
 

@@ -41,6 +41,15 @@ async def test_binary_mode_takes_the_attributes_from_headers(api: Api) -> None:
     assert answer.json() == {"results": [{"source": "gateway one", "id": "e1", "status": "recorded"}]}
 
 
+async def test_binary_mode_is_taken_without_a_content_type_as_cloudevents_own_library_sends_it(api: Api) -> None:
+    """cloudevents 2.2, `to_binary` of an event that names no datacontenttype; without its headers nothing says what a body is."""
+    headers = {"ce-specversion": "1.0", "ce-type": "llm.usage.v1", "ce-source": "py", "ce-id": "b1", "ce-time": moment()}
+    body = json.dumps(event()["data"]).encode()
+    answer = await api.send(body, "", **headers)
+    assert answer.json() == {"results": [{"source": "py", "id": "b1", "status": "recorded"}]}
+    problem(await api.send(body, ""), 415)
+
+
 @pytest.mark.parametrize("body", [b'{"org":"acme","key":"k"},"id":"e2","x":{}', b"", b"{", b"1 2"])
 async def test_binary_mode_refuses_a_body_that_is_not_one_json_value(api: Api, body: bytes) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "llm.usage.v1", "ce-source": "s", "ce-id": "e1", "ce-time": moment()}

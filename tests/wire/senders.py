@@ -51,6 +51,19 @@ OPENINFERENCE_EMBEDDING: dict[str, Any] = {
     "llm.system": "openai", "llm.token_count.prompt": 1051, "llm.token_count.total": 1051,
     "embedding.model_name": "text-embedding-3-small", "openinference.span.kind": "EMBEDDING",
 }  # fmt: skip
+# The same of a stream without `stream_options`, and from JavaScript (4.2.7) of each stream and of embeddings
+OPENINFERENCE_UNTOLD: dict[str, Any] = {
+    "llm.system": "openai", "llm.model_name": GPT, "llm.finish_reason": "stop", "openinference.span.kind": "LLM",
+}  # fmt: skip
+OPENINFERENCE_EMBEDDING_UNTOLD: dict[str, Any] = {
+    "llm.system": "openai", "embedding.model_name": "text-embedding-3-small", "openinference.span.kind": "EMBEDDING",
+}  # fmt: skip
+# @arizeai/openinference-instrumentation-langchain 4, of a call with sound
+OPENINFERENCE_SOUND: dict[str, Any] = {
+    "llm.model_name": "gpt-4o-mini", "llm.token_count.prompt": 1033, "llm.token_count.completion": 233, "llm.token_count.total": 1266,
+    "llm.token_count.prompt_details.cache_read": 333, "llm.token_count.prompt_details.audio": 21, "openinference.span.kind": "LLM",
+    "llm.token_count.completion_details.reasoning": 83, "llm.token_count.completion_details.audio": 17, "llm.finish_reason": "stop",
+}  # fmt: skip
 OPENINFERENCE_ANTHROPIC: dict[str, Any] = {
     "llm.provider": "anthropic", "llm.system": "anthropic", "llm.model_name": CLAUDE, "llm.token_count.prompt": 1326,
     "llm.token_count.completion": 242, "llm.token_count.prompt_details.cache_read": 742,
@@ -67,6 +80,9 @@ PYDANTIC_OLD_ANTHROPIC = _ANTHROPIC | _used(1326, 242) | {
     "gen_ai.usage.details.cache_read_input_tokens": 742, "gen_ai.usage.details.input_tokens": 142, "operation.cost": 0.00648735,
 }  # fmt: skip
 PYDANTIC_OLD_AGENT = {"model_name": "gpt-4o-mini", "agent_name": "a", "gen_ai.usage.details.reasoning_tokens": 248} | _used(2148, 548)
+PYDANTIC_SOUND = PYDANTIC | {
+    "gen_ai.usage.details.audio_tokens": 17, "gen_ai.usage.details.input_audio_tokens": 21, "gen_ai.usage.details.output_audio_tokens": 17,
+}  # fmt: skip
 # openlit 1.45.0, of models that its price list does not have
 OPENLIT = TRACELOOP | {
     "gen_ai.request.user": "user-7",

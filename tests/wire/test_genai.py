@@ -119,14 +119,30 @@ def test_a_response_id_that_may_come_again_does_not_make_two_calls_one(response:
     assert one.digest != other.digest
 
 
-def test_a_stream_whose_usage_was_not_asked_for_is_a_call_without_a_price() -> None:
-    (call,) = calls(s.span(s.UNTOLD))
-    assert (call.cost, call.usage.input_tokens, call.usage.model) == (None, 0, s.GPT)
+@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD])
+def test_a_call_whose_usage_was_not_told_is_one_without_a_price(said: dict[str, Any]) -> None:
+    """M4: a stream that was not asked for its usage; embeddings whose library tells none."""
+    (call,) = calls(s.span(said))
+    assert (call.cost, call.usage.input_tokens, call.usage.model) == (None, 0, said.get("embedding.model_name", s.GPT))
+
+
+@pytest.mark.parametrize("said", [s.TRACELOOP, s.UNTOLD])
+def test_what_wraps_a_call_and_knows_nothing_of_it_is_none(said: dict[str, Any]) -> None:
+    (call,) = calls(s.span(said, 2, parent=1), s.span(s.OPENINFERENCE_UNTOLD, 1))
+    assert call.usage.response_id == s.OPENAI_ID
+
+
+@pytest.mark.parametrize("said", [s.OPENINFERENCE_SOUND, s.PYDANTIC_SOUND])
+def test_audio_is_the_input_that_was_sound(said: dict[str, Any]) -> None:
+    """M3: the rate card's price of audio is that of input."""
+    (call,) = calls(s.span(said))
+    assert tokens(call) == TOLD and call.usage.audio_tokens == 21
 
 
 @pytest.mark.parametrize("code", [2, "STATUS_CODE_ERROR"])
-def test_a_call_that_failed_and_used_nothing_is_none(code: int | str) -> None:
-    assert not calls(s.span(s.LITELLM_FAILED, status={"code": code, "message": "no such model"}))
+@pytest.mark.parametrize("said", [s.LITELLM_FAILED, s.OPENINFERENCE_UNTOLD])
+def test_a_call_that_failed_and_used_nothing_is_none(said: dict[str, Any], code: int | str) -> None:
+    assert not calls(s.span(said, status={"code": code, "message": "no such model"}))
 
 
 def test_protobuf_says_the_same_of_scope_parent_and_failure() -> None:
