@@ -8,7 +8,7 @@ import structlog
 
 from .core.commands import Command, Result, SetKey, Status
 from .core.connections import Connection, Gateway
-from .core.matching import Finding, Line, Matched, VendorKey, compare, match
+from .core.matching import DayVerdict, Line, Matched, VendorKey, compare, match
 from .core.money import Nanos, usd_text
 from .gateways.calling import Caller
 from .gateways.gateway import GatewayRefused, GatewayUnavailable
@@ -104,7 +104,7 @@ async def sync_once(service: Service, open_: Open) -> int:
 
 async def reconcile_once(service: Service, open_: Open) -> int:
     """Compares the last whole UTC days of every account that keeps its own; nothing that asks to be called again at once."""
-    last_day, counts, unread = service.clock() // DAY_US - 1, Counter[Finding](), 0
+    last_day, counts, unread = service.clock() // DAY_US - 1, Counter[DayVerdict](), 0
     async for head, account in _accounts(service.database, Gateway.OPENROUTER, Gateway.LITELLM):
         about = {"org": head.org, "connection": account.connection_id}
         try:
@@ -115,10 +115,10 @@ async def reconcile_once(service: Service, open_: Open) -> int:
             continue
         here = Counter(line.verdict for line in lines)
         counts += here
-        apart = sum(abs(line.theirs - line.ours) for line in lines if line.verdict is not Finding.MATCHED)
+        apart = sum(abs(line.theirs - line.ours) for line in lines if line.verdict is not DayVerdict.MATCHED)
         tell = log.warning if apart else log.info
-        tell("account_reconciled", **about, **{str(verdict): here[verdict] for verdict in Finding}, apart_usd=usd_text(Nanos(apart)))
-    for verdict in Finding:
+        tell("account_reconciled", **about, **{str(verdict): here[verdict] for verdict in DayVerdict}, apart_usd=usd_text(Nanos(apart)))
+    for verdict in DayVerdict:
         service.metrics.reconciled.labels(verdict).set(counts[verdict])
     service.metrics.accounts_unread.set(unread)
     return 0

@@ -17,7 +17,7 @@ from ledger.cli.policy import read_policies
 from ledger.cli.vendors import policy_of
 from ledger.core.commands import RecordUsage, SetConnection, SetKey
 from ledger.core.connections import Connection, Gateway
-from ledger.core.matching import Finding
+from ledger.core.matching import DayVerdict
 from ledger.core.window import Period
 from ledger.gateways.gateway import GatewayRefused, GatewayUnavailable, TokenRefused
 from ledger.gateways.litellm import parse_litellm
@@ -228,7 +228,7 @@ async def test_openrouters_figures_are_compared_by_key_and_day(database: Databas
         with pytest.raises(GatewayUnavailable, match="cut its answer"):
             await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
     assert {line.key: line.verdict for line in lines} == {
-        "coder": Finding.MATCHED, "quiet": Finding.MISSING, "lost": Finding.EXTRA, stranger: Finding.UNATTRIBUTED,
+        "coder": DayVerdict.MATCHED, "quiet": DayVerdict.MISSING, "lost": DayVerdict.EXTRA, stranger: DayVerdict.UNATTRIBUTED,
     }  # fmt: skip
 
 
@@ -240,7 +240,7 @@ async def test_an_account_without_analytics_is_compared_by_its_keys_counters_of_
         here = account(vendor.address)
         await service.record([SetConnection(org="acme", by="will", connection=here)])
         (line,) = await reconcile(database, await head_of(database), here, OPEN, today, today)
-        assert (line.theirs, line.ours, line.verdict) == (250_000_000, 0, Finding.UNATTRIBUTED)
+        assert (line.theirs, line.ours, line.verdict) == (250_000_000, 0, DayVerdict.UNATTRIBUTED)
         with pytest.raises(GatewayRefused):
             await reconcile(database, await head_of(database), here, OPEN, today - 1, today)
 
@@ -281,7 +281,7 @@ async def test_litellms_spend_logs_are_compared_also_for_a_connection_that_count
                 async with database.writer.begin() as connection:
                     await observed.keep(connection, (await head_of(database)).org_id, name, calls)  # type: ignore[arg-type]
             (line,) = await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
-            assert (line.key, line.verdict, line.requests) == ("k", Finding.MATCHED, 1)
+            assert (line.key, line.verdict, line.requests) == ("k", DayVerdict.MATCHED, 1)
 
 
 @pytest.mark.parametrize("count", [1, 1_000, 12_001])
@@ -296,7 +296,7 @@ async def test_a_long_spend_log_is_read_to_its_end_with_the_call_that_began_the_
         here = account(vendor.address, gateway=Gateway.LITELLM, connection_id="proxy")
         await service.record([SetConnection(org="acme", by="will", connection=here)])
         (line,) = await reconcile(database, await head_of(database), here, OPEN, DAY, DAY)
-    assert (line.theirs, line.verdict) == ((count + 1) * 13_500, Finding.UNATTRIBUTED)
+    assert (line.theirs, line.verdict) == ((count + 1) * 13_500, DayVerdict.UNATTRIBUTED)
 
 
 async def test_a_gateway_that_keeps_no_account_says_so(database: Database) -> None:
@@ -321,8 +321,8 @@ async def test_on_schedule_keys_are_linked_and_accounts_compared_and_the_outcome
         names = await accounts.credentials(connection, (await head_of(database)).org_id)
     assert names == {"Agentic Coding": [coder]}
     read = service.metrics.registry.get_sample_value
-    counts = {verdict: read("ledger_reconciled_key_days", {"verdict": verdict}) for verdict in Finding}
-    assert counts == {Finding.MATCHED: 1, Finding.MISSING: 0, Finding.EXTRA: 0, Finding.UNATTRIBUTED: 1}
+    counts = {verdict: read("ledger_reconciled_key_days", {"verdict": verdict}) for verdict in DayVerdict}
+    assert counts == {DayVerdict.MATCHED: 1, DayVerdict.MISSING: 0, DayVerdict.EXTRA: 0, DayVerdict.UNATTRIBUTED: 1}
     assert read("ledger_accounts_unread") == 1
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from ..accounts import DAY_US, connections_of, opener, reconcile
-from ..core.matching import Finding, Line
+from ..core.matching import DayVerdict, Line
 from ..core.money import usd_text
 from ..core.window import date_of
 from ..gateways.gateway import GatewayRefused, GatewayUnavailable
@@ -24,7 +24,7 @@ class Compared(BaseModel):
 
     day: str
     key: str
-    verdict: Finding
+    verdict: DayVerdict
     theirs_usd: str
     ours_usd: str
     requests: int
@@ -33,7 +33,7 @@ class Compared(BaseModel):
 class Reconciled(BaseModel):
     """How many days of keys compare how, and those that do not match."""
 
-    counts: dict[Finding, int]
+    counts: dict[DayVerdict, int]
     lines: list[Compared]
 
 
@@ -64,8 +64,8 @@ async def reconcile_connection(
         raise Problem(503, str(error)) from None
     except GatewayRefused as error:
         raise Problem(409, str(error)) from None
-    counts = {verdict: sum(line.verdict is verdict for line in lines) for verdict in Finding}
-    return Reconciled(counts=counts, lines=[_compared(line) for line in lines if everything or line.verdict is not Finding.MATCHED])
+    counts = {verdict: sum(line.verdict is verdict for line in lines) for verdict in DayVerdict}
+    return Reconciled(counts=counts, lines=[_compared(line) for line in lines if everything or line.verdict is not DayVerdict.MATCHED])
 
 
 def _compared(line: Line) -> Compared:

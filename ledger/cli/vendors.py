@@ -11,7 +11,7 @@ import yaml
 from ..accounts import connections_of, matched, opener, reconcile, sync_keys, vendor_keys
 from ..core.commands import Status
 from ..core.connections import Connection, Gateway, is_reference
-from ..core.matching import MOST_ID, Finding, Line, VendorKey, new_id
+from ..core.matching import MOST_ID, DayVerdict, Line, VendorKey, new_id
 from ..core.money import usd_text
 from ..core.window import Period, date_of, day_number
 from ..gateways.gateway import GatewayRefused, GatewayUnavailable
@@ -149,12 +149,12 @@ def reconcile_usage(
                 lines = await reconcile(database, head, account, opener(os.environ), day_number(first), day_number(last))
             except (GatewayUnavailable, GatewayRefused) as error:
                 raise _unasked(account, error) from None
-        shown = [_row(line) for line in lines if everything or line.verdict is not Finding.MATCHED]
+        shown = [_row(line) for line in lines if everything or line.verdict is not DayVerdict.MATCHED]
         show(shown, form, ("day", "key", "verdict", "theirs_usd", "ours_usd", "requests"))
         if form is Format.TABLE:
-            counts = {verdict: sum(line.verdict is verdict for line in lines) for verdict in Finding}
+            counts = {verdict: sum(line.verdict is verdict for line in lines) for verdict in DayVerdict}
             err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + " (keys × days)")
-        return 1 if any(line.verdict is not Finding.MATCHED for line in lines) else 0
+        return 1 if any(line.verdict is not DayVerdict.MATCHED for line in lines) else 0
 
     if code := run(work):
         raise typer.Exit(code)

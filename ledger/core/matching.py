@@ -103,7 +103,7 @@ def new_id(key: VendorKey, taken: set[str], shared: set[str]) -> str:
     return key.name if own else f"{key.name[: MOST_ID - 9] or 'key'}-{key.credential[:8]}"
 
 
-class Finding(StrEnum):
+class DayVerdict(StrEnum):
     """How a key's day compares."""
 
     MATCHED = "matched"
@@ -120,7 +120,7 @@ class Line(msgspec.Struct, frozen=True):
     theirs: Nanos
     ours: Nanos
     requests: int
-    verdict: Finding
+    verdict: DayVerdict
 
 
 def compare(
@@ -133,12 +133,13 @@ def compare(
     for (credential, day), nanos in theirs.items():
         key = owners.get(credential)
         if key is None:
-            lines.append(Line(credential, day, Nanos(nanos), Nanos(0), 0, Finding.UNATTRIBUTED))
+            lines.append(Line(credential, day, Nanos(nanos), Nanos(0), 0, DayVerdict.UNATTRIBUTED))
         else:
             by_key[key, day] += nanos
     for key, day in {**by_key, **ours}:
         counted, (spent, requests) = by_key[key, day], ours.get((key, day), (0, 0))
         apart = counted - spent
-        verdict = Finding.MATCHED if abs(apart) <= requests + counted // 10**12 + 1 else Finding.MISSING if apart > 0 else Finding.EXTRA
+        close = abs(apart) <= requests + counted // 10**12 + 1
+        verdict = DayVerdict.MATCHED if close else DayVerdict.MISSING if apart > 0 else DayVerdict.EXTRA
         lines.append(Line(key, day, Nanos(counted), Nanos(spent), requests, verdict))
     return sorted(lines, key=lambda line: (line.day, line.key))

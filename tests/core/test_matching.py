@@ -1,7 +1,7 @@
 """Keys matched and figures compared: nothing is guessed."""
 
 from ledger.core.connections import Connection, Gateway
-from ledger.core.matching import Finding, Link, Matched, VendorKey, compare, match
+from ledger.core.matching import DayVerdict, Link, Matched, VendorKey, compare, match
 from ledger.core.money import USD
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -56,11 +56,11 @@ def test_figures_are_the_same_within_a_doubles_precision_and_a_nano_a_call_and_n
     theirs = {(A, 1): 10 * USD + 3, (A, 2): 10 * USD, (A, 3): 5, (B, 1): 7}
     ours = {("coder", 1): (10 * USD, 2), ("coder", 2): (9 * USD, 2), ("coder", 4): (4 * USD, 1)}
     assert [(line.day, line.key, line.verdict) for line in compare(theirs, ours, owners)] == [
-        (1, B, Finding.UNATTRIBUTED), (1, "coder", Finding.MATCHED), (2, "coder", Finding.MISSING), (3, "coder", Finding.MISSING),
-        (4, "coder", Finding.EXTRA),
+        (1, B, DayVerdict.UNATTRIBUTED), (1, "coder", DayVerdict.MATCHED), (2, "coder", DayVerdict.MISSING),
+        (3, "coder", DayVerdict.MISSING), (4, "coder", DayVerdict.EXTRA),
     ]  # fmt: skip
 
 
 def test_two_credentials_of_one_key_add_up() -> None:
     (line,) = compare({(A, 1): 3 * USD, (B, 1): 4 * USD}, {("coder", 1): (7 * USD, 5)}, {A: "coder", B: "coder"})
-    assert (line.theirs, line.verdict) == (7 * USD, Finding.MATCHED)
+    assert (line.theirs, line.verdict) == (7 * USD, DayVerdict.MATCHED)
