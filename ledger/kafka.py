@@ -178,8 +178,10 @@ _JSON = [("content-type", b"application/cloudevents+json")]
 
 
 async def publish(producer: AIOKafkaProducer, records: Sequence[Record], trace: str | None = None) -> None:
-    """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError."""
+    """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError, once none of
+    them is under way any more: whoever holds a lock meanwhile may let it go then."""
     headers = _JSON if trace is None else [*_JSON, ("traceparent", trace.encode())]
     sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
+    await asyncio.gather(*sent, return_exceptions=True)
     for answer in sent:
-        await answer
+        answer.result()

@@ -81,7 +81,8 @@ def _metered(row: Row, cost: int, meter: str, quantity: int, unit: str) -> dict[
     model, each = row.values[2] or UNKNOWN, each_text(cost, quantity)
     return {
         "ConsumedQuantity": quantity, "ConsumedUnit": unit, "PricingQuantity": quantity, "PricingUnit": unit,
-        "PricingCategory": "Standard", "ListUnitPrice": each, "ContractedUnitPrice": each, "SkuId": model, "SkuMeter": meter, "SkuPriceId": f"{model}/{meter}",
+        "PricingCategory": "Standard", "ListUnitPrice": each, "ContractedUnitPrice": each, "SkuId": model, "SkuMeter": meter,
+        "SkuPriceId": f"{model}/{meter}",
         "ChargeDescription": f"{meter} of {model}",
     }  # fmt: skip
 

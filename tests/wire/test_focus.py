@@ -40,7 +40,8 @@ def line(charge: str = "usage", spent: int = 7, tokens: tuple[int, ...] = (100, 
 
 
 LINES = (
-    line(), line(spent=1_000_000_000, provider=None, model=None), line("late"), line("correction", -5, (0,) * 5), line("late_correction", -5, (0,) * 5), line(tokens=(0,) * 5),
+    line(), line(spent=1_000_000_000, provider=None, model=None), line("late"), line("correction", -5, (0,) * 5),
+    line("late_correction", -5, (0,) * 5), line(tokens=(0,) * 5),
     line("shared", 333, (0,) * 5, key=None, model=None, provider=None), line(key="käse, \"odd\"", model="local"),
 )  # fmt: skip
 
@@ -135,7 +136,8 @@ async def test_what_must_or_must_not_be_null_by_another_column_is_as_the_1_2_fil
     """Their conditional rules, for usage, corrections in and after their month, shared costs, unpriced and BYOK calls alike."""
     meter = ("SkuId", "SkuPriceId", "PricingQuantity", "PricingUnit", "PricingCategory", "ListUnitPrice", "ContractedUnitPrice")
     for row in await read():
-        usage, corrects, null = row["ChargeCategory"] == "Usage", row["ChargeClass"] == "Correction", {name for name in row if not row[name]}
+        usage, corrects = row["ChargeCategory"] == "Usage", row["ChargeClass"] == "Correction"
+        null = {name for name in row if not row[name]}
         assert usage or {"ConsumedQuantity", "ConsumedUnit"} <= null
         assert not usage or corrects or not null & {"ConsumedQuantity", *meter}
         for name, other in (
