@@ -2,19 +2,30 @@
 each with a stable id.
 
 A relay takes the lock of a shard of orgs, publishes what waits there in (org, seq) order, and forgets it in the same
-transaction once the broker has acknowledged it. Dying between the two publishes again; readers ignore lower revisions.
+transaction once the broker has acknowledged it. Dying between the two publishes again; readers ignore lower revisions. Who loses
+the database between the two may come after another relay, with what is old by then: so it has the newest states told once more, since of
+`ledger.key-status` only the last record of a key is kept.
 """
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaProducer
+from sqlalchemy import Row
 
 from ledger.kafka import Kafka, publish
 from ledger.service import Service
 from ledger.store import outbox
+from ledger.store.away import is_away
 from ledger.store.dialect import claim
 
 MOST_MESSAGES = 1_000
+WAIT_S = 1.0
+
+log = structlog.get_logger()
 
 
 async def relay_once(service: Service, kafka: Kafka, producer: AIOKafkaProducer) -> int:
@@ -25,12 +36,32 @@ async def relay_once(service: Service, kafka: Kafka, producer: AIOKafkaProducer)
 
 
 async def _relay_shard(service: Service, kafka: Kafka, producer: AIOKafkaProducer, shard: int) -> int:
-    async with service.database.writer.begin() as connection:
-        if not await claim(connection, f"relay {shard}"):
-            return 0
-        rows = await outbox.take_shard(connection, shard, MOST_MESSAGES)
-        await publish(producer, [(kafka.topic(row.topic), row.key.encode(), row.payload.encode()) for row in rows])
-        await outbox.drop(connection, rows)
+    rows: list[Row[Any]] = []
+    try:
+        async with service.database.writer.begin() as connection:
+            if not await claim(connection, f"relay {shard}"):
+                return 0
+            rows = await outbox.take_shard(connection, shard, MOST_MESSAGES)
+            await publish(producer, [(kafka.topic(row.topic), row.key.encode(), row.payload.encode()) for row in rows])
+            await outbox.drop(connection, rows)
+    except Exception:
+        if rows:
+            await _tell_newest(service, rows)
+        raise
     for topic, count in Counter(row.topic for row in rows).items():
         service.metrics.published.labels(topic).inc(count)
     return len(rows)
+
+
+async def _tell_newest(service: Service, rows: Sequence[Row[Any]]) -> None:
+    """Nothing else is done before that: the lock may have been another's while this published."""
+    while True:
+        try:
+            async with service.database.writer.begin() as connection:
+                await outbox.put_newest(connection, rows)
+            return
+        except Exception as error:
+            if not is_away(error):
+                raise
+            log.warning("newest_states_not_told", why=type(error).__name__, again_in_s=WAIT_S)
+            await asyncio.sleep(WAIT_S)

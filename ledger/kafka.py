@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
@@ -113,11 +114,11 @@ async def create_topics(kafka: Kafka, partitions: int, replication: int) -> dict
             name = kafka.topic(topic.name)
             config = topic.config | _in_sync(replication)
             new = NewTopic(name, partitions if topic.split else 1, replication, topic_configs=config)
-            answer: Any = await client.create_topics([new])
-            _, code, said = answer.topic_errors[0]
+            told: Any = await answer(partial(client.create_topics, [new]))
+            _, code, said = told.topic_errors[0]
             if code and code != TopicAlreadyExistsError.errno:
                 raise for_code(code)(said)
-            made[name] = await _set(client, name, topic.config) if code else None
+            made[name] = await answer(partial(_set, client, name, topic.config)) if code else None
     return made
 
 
@@ -177,8 +178,10 @@ _JSON = [("content-type", b"application/cloudevents+json")]
 
 
 async def publish(producer: AIOKafkaProducer, records: Sequence[Record], trace: str | None = None) -> None:
-    """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError."""
+    """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError, once none of
+    them is under way any more: whoever holds a lock meanwhile may let it go then."""
     headers = _JSON if trace is None else [*_JSON, ("traceparent", trace.encode())]
     sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
+    await asyncio.gather(*sent, return_exceptions=True)
     for answer in sent:
-        await answer
+        answer.result()

@@ -58,7 +58,9 @@ async def _own(connection: AsyncConnection, head: reports.Head, caller: Token, s
     """A token for one workspace sees that workspace and its keys (T1)."""
     if caller.workspace is None or caller.may("admin"):
         return
-    mine = set(await reports.page(connection, head, t.keys, "key_id", "", 10**6, t.keys.c.workspace == caller.workspace))
+    keys = [scope[4:] for scope in scopes if scope.startswith("key:")]
+    where = (t.keys.c.workspace == caller.workspace, t.keys.c.key_id.in_(keys))
+    mine = set(await reports.page(connection, head, t.keys, "key_id", "", len(keys), *where))
     for scope in scopes:
         if scope != f"workspace:{caller.workspace}" and not (scope.startswith("key:") and scope[4:] in mine):
             raise Problem(403, "this token reads one workspace only")
@@ -129,11 +131,9 @@ async def get_breaches(
     before = decode_cursor(cursor, BREACH_PLACE)
     async with snapshot(request) as connection:
         head = await found(connection, org)
-        scopes = [scope] if scope else None
-        if caller.workspace is not None and not caller.may("admin"):
-            scopes = scopes or (await _all_scopes(connection, head, caller, None, 10**5))[0]
-            await _own(connection, head, caller, scopes)
-        shown = await reports.breaches(connection, head, before=before, limit=limit, open_only=open, cap=cap, scopes=scopes)
+        await _own(connection, head, caller, [scope] if scope else [])
+        home = None if caller.may("admin") else caller.workspace
+        shown = await reports.breaches(connection, head, before=before, limit=limit, open_only=open, cap=cap, scope=scope, home=home)
     return m.Breaches.model_validate({"breaches": shown, "cursor": breach_cursor(shown, limit)})
 
 

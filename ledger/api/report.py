@@ -8,7 +8,6 @@ from fastapi.responses import Response
 from msgspec.structs import replace
 
 from ..core.questions import Dimension, Kind, Only, Question, QuestionError
-from ..core.window import Period
 from ..store import report, reports
 from ..store.tokens import Token
 from ..wire import focus
@@ -54,10 +53,9 @@ async def get_report(
         await held.enter_async_context(request.app.state.reports.taken(org))
         connection = await held.enter_async_context(figures(request))
         head = await found(connection, org)
-        if form == "focus":
-            by, grain = [",".join(map(str, focus.BY))], Period.DAY
         now_us = max(request.app.state.service.clock(), head.recorded_us)
-        asked = _for(caller, written.ask(from_, to, by or [], grain, where or [], zone, head.zone, now_us))
+        ask = focus.ask_focus if form == "focus" else written.ask
+        asked = _for(caller, ask(from_, to, by or [], grain, where or [], zone, head.zone, now_us))
         labels = await reports.label_history(connection, head) if form == "focus" else {}
     except QuestionError as error:
         await held.aclose()

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.questions import Question, QuestionError, Row
-from ..core.window import Period
 from ..service import system_clock
 from ..store import report as asking
 from ..store import reports
@@ -48,9 +47,9 @@ def report(
     async def work() -> None:
         async with opened() as database, database.reporting.snapshot() as connection:
             head = await the_org(connection, org)
-            dimensions, each = ([",".join(map(str, focus.BY))], Period.DAY) if form is ReportFormat.FOCUS else (by or [], grain)
+            ask = focus.ask_focus if form is ReportFormat.FOCUS else written.ask
             try:
-                asked = written.ask(start, end, dimensions, each, where or [], zone, head.zone, max(system_clock(), head.recorded_us))
+                asked = ask(start, end, by or [], grain, where or [], zone, head.zone, max(system_clock(), head.recorded_us))
             except QuestionError as error:
                 raise Wrong(f"--{error.field}: {error}") from None
             labels = await reports.label_history(connection, head) if form is ReportFormat.FOCUS else {}

@@ -72,6 +72,13 @@ def usd_text(nanos: int) -> str:
     return f"{sign}{whole}.{f'{fraction:09d}'.rstrip('0').ljust(2, '0')}"
 
 
+def each_text(nanos: int, count: int) -> str:
+    """What one of a number costs, as decimal text in dollars: so many places that it gives the amount again, to the nano."""
+    places = 9 + len(str(count))
+    each = (nanos * 10 ** len(str(count)) + count // 2) // count
+    return f"{Decimal(each).scaleb(-places, context=_EXACT):f}".rstrip("0").rstrip(".") if each else "0"
+
+
 def split(amount: int, weights: Sequence[int]) -> list[int]:
     """An amount in parts by weight that add up to it exactly: what is left over after whole nanos goes, a nano each, to the
     largest remainders, the earlier of equals first.

@@ -34,12 +34,13 @@ class Kind(StrEnum):
 
 
 class Charge(StrEnum):
-    """What kind of money a line is: of calls, of calls recorded after their month was over, of corrections (J3), or a part
-    of a shared cost."""
+    """What kind of money a line is: of calls and of corrections (J3), either of them in their month or recorded after it was over, or a
+    part of a shared cost."""
 
     USAGE = "usage"
     LATE = "late"
     CORRECTION = "correction"
+    LATE_CORRECTION = "late_correction"
     SHARED = "shared"
 
 

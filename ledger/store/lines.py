@@ -92,7 +92,7 @@ def journal_lines(
         J.day,
         *([_quarter(J.time_us)] if times else []),
         *([J.seq] if seqs else []),
-        *(_value(one, J, _charge(of, shared)) for one in dimensions),
+        *(_value(one, J, case((shared, Charge.SHARED.value), else_=_charge(of, Charge.USAGE, Charge.LATE))) for one in dimensions),
         func.coalesce(J.cost, 0).label("spent"),
         case((J.byok, func.coalesce(J.upstream, 0)), else_=0).label("byok"),
         case((J.cost.is_(None), 1), else_=0).label("unpriced"),
@@ -104,7 +104,7 @@ def journal_lines(
         J.day,
         *([_quarter(first.c.time_us)] if times else []),
         *([J.seq] if seqs else []),
-        *(_value(one, first.c, literal(Charge.CORRECTION.value)) for one in dimensions),
+        *(_value(one, first.c, _charge(of, Charge.CORRECTION, Charge.LATE_CORRECTION)) for one in dimensions),
         J.cost.label("spent"),
         literal(0).label("byok"),
         cast(json_text(J.data, "unpriced"), BigInteger).label("unpriced"),
@@ -154,12 +154,11 @@ def name_of(one: Dimension) -> str:
     return f"{one.kind}_{blake2b(one.name.encode(), digest_size=8).hexdigest()}" if one.name else one.kind.value
 
 
-def _charge(of: Span, shared: _Column) -> _Column:
-    """Usage is late where the month of its day was over when it was recorded."""
+def _charge(of: Span, timely: Charge, late: Charge) -> _Column:
+    """An entry is late where the month of its day was over when it was recorded."""
     ended = [(J.recorded_us >= start_us, J.day < first) for start_us, first in reversed(of.months)]
     before = J.day < of.month
-    late = case(*ended, else_=before) if ended else before
-    return case((shared, Charge.SHARED.value), (late, Charge.LATE.value), else_=Charge.USAGE.value)
+    return case((case(*ended, else_=before) if ended else before, late.value), else_=timely.value)
 
 
 def _months(month: int, last_us: int, zone: str) -> tuple[tuple[int, int], ...]:

@@ -6,10 +6,12 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..wire.messages import Message
+from ..core.entries import KeyStateChanged
+from ..wire.journal import decode_fact
+from ..wire.messages import KEY_STATUS, Message, messages_of
 from .bulk import insert_rows, upsert_rows
 from .dialect import announce
-from .tables import outbox, parked
+from .tables import journal, orgs, outbox, parked
 
 SHARDS = 16  # of orgs: as many relays can publish at once
 
@@ -47,6 +49,23 @@ async def drop(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:
     query = delete(outbox).where(outbox.c.org_id == bindparam("org"), place)
     if last:
         await connection.execute(query, [{"org": at, "last_seq": row.seq, "last_topic": row.topic} for at, row in last.items()])
+
+
+async def put_newest(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:
+    """Writes the newest state of the keys of some messages anew where one is newer than they, unless it waits still: for a relay whose
+    messages may have been published after those of another."""
+    j, found = journal.c, dict[tuple[int, str], Message]()
+    first = {row.org_id: row for row in reversed(rows)}
+    for org_id, row in first.items():
+        org = str(await connection.scalar(select(orgs.c.org).where(orgs.c.org_id == org_id)))
+        newer = select(j.data).where(j.org_id == org_id, j.seq > row.seq, j.kind == KeyStateChanged.__name__).order_by(j.seq)
+        for data in await connection.scalars(newer):
+            found |= {(org_id, m.key): m for m in messages_of(org, decode_fact(data)) if m.topic == KEY_STATUS}
+    mine = {(row.org_id, row.key): row.seq for row in rows if row.topic == KEY_STATUS}
+    again = [(at[0], *found[at]) for at, seq in mine.items() if at in found and found[at].seq > seq]
+    await upsert_rows(connection, outbox, again)
+    if again:
+        await announce(connection)
 
 
 async def depth(connection: AsyncConnection) -> int:

@@ -209,8 +209,8 @@ def breach_json(breach: Breach) -> Json:
 
 async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int, str, int] | None = None, limit: int = 100,
                    open_only: bool = False, waiting: bool = False, cap: str | None = None,
-                   scopes: Sequence[str] | None = None) -> list[Json]:  # fmt: skip
-    """Breaches, newest first; `waiting`: those that wait for a person (K4)."""
+                   scope: str | None = None, home: str | None = None) -> list[Json]:  # fmt: skip
+    """Breaches, newest first; `waiting`: those that wait for a person (K4); `home`: only of that workspace and its keys."""
     b = t.breaches.c
     query = select(t.breaches).where(b.org_id == head.org_id)
     if waiting:
@@ -219,8 +219,11 @@ async def breaches(connection: AsyncConnection, head: Head, *, before: tuple[int
         query = query.where(b.closed_us.is_(None))
     if cap is not None:
         query = query.where(b.cap_id == cap)
-    if scopes is not None:
-        query = query.where(b.scope.in_(scopes))
+    if scope is not None:
+        query = query.where(b.scope == scope)
+    if home is not None:
+        mine = select("key:" + t.keys.c.key_id).where(t.keys.c.org_id == head.org_id, t.keys.c.workspace == home)
+        query = query.where(or_(b.scope == f"workspace:{home}", b.scope.in_(mine)))
     if before is not None:
         at, cap_id, ordinal = before
         query = query.where(

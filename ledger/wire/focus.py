@@ -1,20 +1,21 @@
 """Owns the chargeback export in FOCUS 1.2, the FinOps Open Cost and Usage Specification.
 
 Org → billing account, workspace → sub-account, key → resource, model → SKU; a row per meter of tokens, day and kind of charge.
-Rows are never edited: a correction, and what was recorded after its month was over, is a row of class Correction. What a call
-cost is known as one amount: the meters share it by their tokens, exact to the nano, so that sums are right on every other level.
+What was recorded after its month was over, a call or a correction of one, is a row of class Correction; within its month a
+correction is an Adjustment of no class, as the specification has it. What a call cost is known as one amount: the meters share it
+by their tokens, exact to the nano, so that sums are right on every other level; a unit price is what the row costs over its quantity.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..core.labels import History, as_of
-from ..core.money import split, usd_text
-from ..core.questions import Charge, Dimension, Kind, Row
+from ..core.money import each_text, split, usd_text
+from ..core.questions import Charge, Dimension, Kind, Question, QuestionError, Row
 from ..core.window import Period, day_at, window_at
-from .report import csv_line
+from .report import ask, csv_line
 from .times import moment_text
 
 BY = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY), Dimension(Kind.MODEL), Dimension(Kind.PROVIDER), Dimension(Kind.CHARGE))
@@ -31,6 +32,17 @@ COLUMNS = (
 )  # fmt: skip
 Labels = Mapping[str, Mapping[str, History]]
 UNKNOWN = "Unknown"
+_CORRECTIONS = (Charge.CORRECTION, Charge.LATE_CORRECTION)
+
+
+def ask_focus(
+    start: str | None, end: str | None, by: Sequence[str], grain: str | None, where: Sequence[str], zone: str | None, home: str, now_us: int
+) -> Question:
+    """As `report.ask`, for an export, whose rows have one shape. Raises QuestionError for a `by` or a `grain` of another."""
+    for field, said in (("by", by), ("grain", grain)):
+        if said:
+            raise QuestionError(field, "FOCUS has rows of its own, a day each: leave it out")
+    return ask(start, end, [",".join(map(str, BY))], Period.DAY, where, zone, home, now_us)
 
 
 async def as_focus(org: str, zone: str, seq: int, labels: Labels, rows: AsyncIterator[Row]) -> AsyncIterator[str]:
@@ -53,7 +65,7 @@ def records(org: str, zone: str, seq: int, labels: Labels, row: Row) -> Iterator
     first = {"x_Requests": requests, "x_UnpricedCalls": unpriced, "x_UpstreamCost": usd_text(byok)}
     for n, cost in enumerate(costs):
         money = dict.fromkeys(("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"), usd_text(cost))
-        yield {**shared, **money, **(_metered(row, *meters[n]) if meters else {}), **(first if n == 0 else dict.fromkeys(first, 0))}
+        yield {**shared, **money, **(_metered(row, cost, *meters[n]) if meters else {}), **(first if n == 0 else dict.fromkeys(first, 0))}
 
 
 def _meters(row: Row) -> list[tuple[str, int, str]]:
@@ -65,11 +77,12 @@ def _meters(row: Row) -> list[tuple[str, int, str]]:
     ]  # fmt: skip
 
 
-def _metered(row: Row, meter: str, quantity: int, unit: str) -> dict[str, Any]:
-    model = row.values[2] or UNKNOWN
+def _metered(row: Row, cost: int, meter: str, quantity: int, unit: str) -> dict[str, Any]:
+    model, each = row.values[2] or UNKNOWN, each_text(cost, quantity)
     return {
         "ConsumedQuantity": quantity, "ConsumedUnit": unit, "PricingQuantity": quantity, "PricingUnit": unit,
-        "PricingCategory": "Standard", "SkuId": model, "SkuMeter": meter, "SkuPriceId": f"{model}/{meter}",
+        "PricingCategory": "Standard", "ListUnitPrice": each, "ContractedUnitPrice": each, "SkuId": model, "SkuMeter": meter,
+        "SkuPriceId": f"{model}/{meter}",
         "ChargeDescription": f"{meter} of {model}",
     }  # fmt: skip
 
@@ -77,21 +90,22 @@ def _metered(row: Row, meter: str, quantity: int, unit: str) -> dict[str, Any]:
 def _charge(row: Row) -> dict[str, Any]:
     kind = row.values[4]
     model = row.values[2]
-    if kind == Charge.CORRECTION:
+    late = "Correction" if kind in (Charge.LATE, Charge.LATE_CORRECTION) else None
+    if kind in _CORRECTIONS:
         told = f"Correction of calls of {model or UNKNOWN}"
         return {
-            "ChargeCategory": "Adjustment", "ChargeClass": "Correction", "ChargeFrequency": "One-Time", "ChargeDescription": told,
+            "ChargeCategory": "Adjustment", "ChargeClass": late, "ChargeFrequency": "One-Time", "ChargeDescription": told,
             "SkuId": model or UNKNOWN,
         }  # fmt: skip
     if kind == Charge.SHARED:
         return {"ChargeCategory": "Adjustment", "ChargeFrequency": "One-Time", "ChargeDescription": "Share of a cost that no key made"}
-    late = "Correction" if kind == Charge.LATE else None
     return {"ChargeCategory": "Usage", "ChargeClass": late, "ChargeFrequency": "Usage-Based"}
 
 
 def _whose(org: str, zone: str, labels: Labels, row: Row) -> dict[str, Any]:
     workspace, key, model, provider, _ = row.values
     month = window_at(Period.MONTH, row.start_us, zone)
+    scopes = ("org", f"workspace:{workspace}", *([] if key is None else [f"key:{key}"]))
     publisher = (model or "").partition("/")
     return {
         "BillingAccountId": org, "BillingAccountName": org, "BillingAccountType": "Org", "BillingCurrency": "USD",
@@ -99,10 +113,10 @@ def _whose(org: str, zone: str, labels: Labels, row: Row) -> dict[str, Any]:
         "ChargePeriodStart": _second(row.start_us), "ChargePeriodEnd": _second(row.end_us),
         "InvoiceIssuerName": provider or UNKNOWN, "ProviderName": provider or UNKNOWN,
         "PublisherName": publisher[0] if publisher[1] else provider or UNKNOWN,
-        "ResourceId": key, "ResourceName": key, "ResourceType": None if key is None else "API Key", "x_CredentialId": key,
+        "ResourceId": key, "ResourceType": None if key is None else "API Key", "x_CredentialId": key,
         "ServiceCategory": "AI and Machine Learning", "ServiceName": "LLM Inference", "ServiceSubcategory": "Generative AI",
         "SubAccountId": workspace, "SubAccountName": workspace, "SubAccountType": "Workspace",
-        "Tags": _tags(labels, ("org", f"workspace:{workspace}", f"key:{key}"), day_at(row.start_us, zone)),
+        "Tags": _tags(labels, scopes, day_at(row.start_us, zone)),
     }  # fmt: skip
 
 

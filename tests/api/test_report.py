@@ -114,6 +114,13 @@ async def test_a_line_of_a_report_explains_itself_down_to_its_entries(api: Api) 
     problem(await api.ask("GET", "/v1/orgs/acme/explain?where=colour:red"), 422, "where")
 
 
+async def test_a_by_or_a_grain_that_focus_would_pass_over_is_refused(api: Api) -> None:
+    await spend(api)
+    for name, said in (("by", {"by": "model"}), ("grain", {"grain": "month"})):
+        problem(await ask(api, **MARCH, **said, format="focus"), 422, name)
+        problem(await ask(api, **MARCH, **said, headers={"Accept": "application/vnd.focus+csv"}), 422, name)
+
+
 async def test_a_token_for_one_workspace_sees_that_workspace_only(api: Api) -> None:
     await spend(api)
     await api.use(event("e4", "5.00", key="writer", workspace="press"))

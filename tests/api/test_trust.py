@@ -9,6 +9,8 @@ from sqlalchemy import select
 
 from ledger.api import auth
 from ledger.store import tables, tokens
+from ledger.store.bulk import insert_rows
+from ledger.store.dialect import Database
 from tests.api.asking import BATCH, Api, event, problem
 
 READS = ("", "/workspaces", "/workspaces/research", "/keys", "/keys/crawler", "/caps", "/caps/day", "/guardrails", "/guardrails/daily",
@@ -126,6 +128,24 @@ async def test_a_token_does_what_its_scopes_say(api: Api) -> None:
         answer = await api.ask("POST", "/v1/usage", [event("x")], by=by, headers={"Content-Type": BATCH})
         assert "may not ingest" in problem(answer, 403)
     assert await state_of(api, "acme") == before
+
+
+async def test_a_reader_of_a_workspace_of_seventy_thousand_keys_sees_its_breaches(api: Api, database: Database) -> None:
+    """A database takes some 32,000 or 65,000 names in one statement (T1)."""
+    await api.put("/v1/orgs/acme/caps/day", {"scope": "key:crawler", "period": "day", "limit_usd": "1.00", "action": "pause"}, 201)
+    await api.use(event("e1", "2.00"), event("e2", "0.10", key="elsewhere", workspace="lab"))
+    async with database.writer.begin() as connection:
+        org_id = await connection.scalar(select(tables.orgs.c.org_id).where(tables.orgs.c.org == "acme"))
+        more = [(org_id, f"k{n:05}", "research", "active", 0, 0, None, None, False, None, False, 1) for n in range(70_000)]
+        await insert_rows(connection, tables.keys, more)
+    for home in ("research", "lab"):
+        await api.let_in(home, "read", org="acme", workspace=home)
+    for path in ("/breaches", "/breaches?scope=key:crawler", "/breaches?open=true"):
+        assert [row["cap"] for row in (await api.get(f"/v1/orgs/acme{path}", by="research"))["breaches"]] == ["day"]
+    assert (await api.get("/v1/orgs/acme/breaches", by="lab"))["breaches"] == []
+    assert len((await api.get("/v1/orgs/acme/balances?limit=100", by="research"))["balances"]) == 101
+    assert len((await api.get("/v1/orgs/acme/keys?limit=100", by="research"))["keys"]) == 100
+    assert (await api.get("/v1/orgs/acme/report?by=key", by="research"))["total"]["spent_usd"] == "2.00"
 
 
 async def test_a_reader_of_one_workspace_sees_it_and_its_keys_and_nothing_else(api: Api) -> None:

@@ -108,6 +108,7 @@ def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger
         (("--by", "colour"), "--by"), (("--zone", "Mars/Olympus"), "--zone"), (("--grain", "fortnight"), "--grain"),
         (("--from", "2026-04-01", "--to", "2026-03-01"), "--to"), (("--from", "1980-01-01", "--to", "2080-01-01"), "--to"),
         (("--from", "1926-01-01"), "--from"), (("--from", "2026-02-30"), "--from"), (("--where", "crawler"), "--where"),
+        (("--format", "focus", "--by", "model"), "--by"), (("--format", "focus", "--grain", "month"), "--grain"),
     ],
 )  # fmt: skip
 def test_a_report_that_makes_no_sense_is_refused_by_its_option(over: Ledger, words: tuple[str, ...], option: str) -> None:

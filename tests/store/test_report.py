@@ -137,6 +137,19 @@ async def test_lines_are_booked_to_what_they_were_spent_on(database: Database) -
     }  # fmt: skip
 
 
+async def test_a_correction_after_the_month_of_its_call_was_over_is_told_apart(database: Database) -> None:
+    """Books that were closed are seen to change, in the call's own window (J3)."""
+    await month(database)
+    late = await seq_of(database, "e7")
+    await tell(database, c.CorrectUsage(org=ORG, by="will", digest=b"2" * 16, entry=late, cost=Nanos(0), why="free"))
+    for _ in range(2):
+        assert await told(database, ask("charge", start=date(2026, 1, 1))) == {
+            ("usage",): "1.920000005 + 1", ("late",): "0.010000001", ("correction",): "0.000000003 + -1",
+            ("late_correction",): "-0.010000001",
+        }  # fmt: skip
+        await roll(database)
+
+
 async def test_windows_are_those_of_the_orgs_zone_and_cut_to_the_range(database: Database) -> None:
     await month(database)
     for rolled in (False, True):

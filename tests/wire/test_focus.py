@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.core.labels import History
-from ledger.core.money import usd_text
+from ledger.core.money import each_text, usd_text
 from ledger.core.questions import Row
 from ledger.core.window import Period, window_at
 from ledger.wire.focus import COLUMNS, as_focus, records
@@ -28,6 +28,7 @@ LABELS: dict[str, dict[str, History]] = {
     "org": {"cost_center": ((0, "1"),), "owner": ((0, "will"),)},
     "workspace:research": {"cost_center": ((DAY.start, "4711"),)},
     "key:crawler": {"owner": ((DAY.start + 1, "ann"),)},
+    "key:None": {"owner": ((0, "a key of that name, and no shared cost"),)},
 }
 # Rules of the validator that ask for columns that no version of the specification has, or had before 1.0 only.
 ITS_OWN_ERRORS = {"InvoiceIssuer_Required", "Provider_Required", "Publisher_Required", "ResourceID_Required", "SkuPriceId_Nullable"}
@@ -39,7 +40,8 @@ def line(charge: str = "usage", spent: int = 7, tokens: tuple[int, ...] = (100, 
 
 
 LINES = (
-    line(), line(spent=1_000_000_000, provider=None, model=None), line("late"), line("correction", -5, (0,) * 5), line(tokens=(0,) * 5),
+    line(), line(spent=1_000_000_000, provider=None, model=None), line("late"), line("correction", -5, (0,) * 5),
+    line("late_correction", -5, (0,) * 5), line(tokens=(0,) * 5),
     line("shared", 333, (0,) * 5, key=None, model=None, provider=None), line(key="käse, \"odd\"", model="local"),
 )  # fmt: skip
 
@@ -128,6 +130,39 @@ async def test_nothing_is_edited_what_comes_late_is_a_row_of_class_correction() 
         ("Usage", "", "Usage-Based"), ("Usage", "Correction", "Usage-Based"), ("Adjustment", "Correction", "One-Time"),
         ("Adjustment", "", "One-Time"),
     }  # fmt: skip
+
+
+async def test_what_must_or_must_not_be_null_by_another_column_is_as_the_1_2_files_say() -> None:
+    """Their conditional rules, for usage, corrections in and after their month, shared costs, unpriced and BYOK calls alike."""
+    meter = ("SkuId", "SkuPriceId", "PricingQuantity", "PricingUnit", "PricingCategory", "ListUnitPrice", "ContractedUnitPrice")
+    for row in await read():
+        usage, corrects = row["ChargeCategory"] == "Usage", row["ChargeClass"] == "Correction"
+        null = {name for name in row if not row[name]}
+        assert usage or {"ConsumedQuantity", "ConsumedUnit"} <= null
+        assert not usage or corrects or not null & {"ConsumedQuantity", *meter}
+        for name, other in (
+            ("ConsumedUnit", "ConsumedQuantity"), ("PricingUnit", "PricingQuantity"), ("SubAccountType", "SubAccountId"),
+            ("SubAccountName", "SubAccountId"), ("ResourceType", "ResourceId"), ("BillingAccountType", "BillingAccountId"),
+        ):  # fmt: skip
+            assert (name in null) == (other in null), name
+        assert {"ResourceName", "InvoiceId", "RegionId", "CommitmentDiscountId", "CommitmentDiscountStatus"} <= null
+        assert "SkuId" not in null or "SkuMeter" in null
+        assert "SkuPriceId" not in null or "SkuPriceDetails" in null
+        for kind in ("List", "Contracted"):
+            price = row[f"{kind}UnitPrice"]
+            product = (Decimal(price) * int(row["PricingQuantity"])).quantize(Decimal("1e-9")) if price else Decimal(row["BilledCost"])
+            assert product == Decimal(row[f"{kind}Cost"]) and not price.startswith("-")
+
+
+async def test_a_shared_cost_has_the_labels_of_its_workspace_whatever_keys_are_called() -> None:
+    (row,) = [row for row in await read() if not row["ResourceId"]]
+    assert row["Tags"] == '{"cost_center":"4711","owner":"will"}'
+
+
+@given(st.integers(0, 10**18), st.integers(1, 2**60))
+def test_what_one_costs_gives_the_amount_again_to_the_nano(nanos: int, count: int) -> None:
+    with localcontext(prec=100):
+        assert (Decimal(each_text(nanos, count)) * count).quantize(Decimal("1e-9")) == Decimal(nanos).scaleb(-9)
 
 
 async def test_tags_are_the_labels_of_the_day_the_nearest_scope_first() -> None:

@@ -1,0 +1,62 @@
+"""Two relays, one of which loses its database between what it read and what it marks: whoever comes last to a compacted topic is right."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+
+from consumers.relay import relay_once
+from ledger.core.commands import SetKey, TurnKey
+from ledger.core.keys import State
+from ledger.kafka import Record, producing, publish
+from ledger.metrics import Metrics
+from ledger.service import Service
+from tests.consumers.harness import Stage, check_order
+
+CUT = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'")
+
+
+def turned(state: State) -> TurnKey:
+    return TurnKey(org="org-0", by="test", key="turned", state=state, why="to be told")
+
+
+@pytest.mark.parametrize("moment", ["before it published", "before it marked"])
+async def test_a_relay_that_lost_its_lock_to_another_leaves_the_newest_state_last(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Revisions come in order, and again if so (K3); but of `ledger.key-status` only the last record of a key is kept."""
+    await stage.order([SetKey(org="org-0", by="test", key="turned", workspace="w"), turned(State.PAUSED)])
+    service, held, cut = Service(stage.database, Metrics()), asyncio.Event(), asyncio.Event()
+
+    async def slow(producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+        if moment == "before it marked":
+            await publish(producer, records)
+        if not held.is_set():
+            held.set()
+            await cut.wait()
+        if moment == "before it published":
+            await publish(producer, records)
+
+    monkeypatch.setattr("consumers.relay.publish", slow)
+    async with producing(stage.kafka) as one, producing(stage.kafka) as two:
+        first = asyncio.create_task(relay_once(service, stage.kafka, one))
+        await held.wait()
+        async with stage.database.reader.connect() as connection:
+            assert (await connection.execute(CUT)).all() == [(True,)]
+        await stage.order([turned(State.ACTIVE)])
+        assert await relay_once(service, stage.kafka, two) == 4
+        cut.set()
+        with pytest.raises(Exception, match="connection"):
+            await first
+        await relay_once(service, stage.kafka, two)
+    commands, status = [await revisions(stage, topic) for topic in ("ledger.key-commands", "ledger.key-status")]
+    assert check_order([("turned", revision) for revision in commands]) == {"turned": 2}
+    assert status[-1] == 2, status
+    await stage.until_published()
+
+
+async def revisions(stage: Stage, topic: str) -> list[Any]:
+    return [message["data"]["revision"] for message in await stage.read(topic) if message["data"]["key"] == "turned"]
