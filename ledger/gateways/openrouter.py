@@ -38,15 +38,15 @@ _PERIODS = {"daily": Period.DAY, "weekly": Period.WEEK, "monthly": Period.MONTH}
 _KEYS, _SPACES, _QUERY = "/api/v1/keys", "/api/v1/workspaces", "/api/v1/analytics/query"
 
 
-def parse_openrouter(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
-    """The calls in one delivery, in order; none for a test of the connection. Raises EnvelopeError."""
+def parse_openrouter(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected | None]:
+    """The calls in one delivery, each in its span's place; none for a test of the connection. Raises EnvelopeError."""
     source = f"connection/{connection.connection_id}"
-    found: list[RecordUsage | Rejected] = []
+    found: list[RecordUsage | Rejected | None] = []
     for span in spans_of_json(body or b"{}"):
         if isinstance(span, Rejected):
             found.append(span)
-        elif span.name == GENERATION:
-            found.append(_call(span, org, source, connection))
+        else:
+            found.append(_call(span, org, source, connection) if span.name == GENERATION else None)
     return found
 
 

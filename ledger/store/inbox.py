@@ -76,8 +76,8 @@ async def _ways(connection: AsyncConnection, orgs: Iterable[int]) -> dict[int, l
     ways: dict[int, list[tuple[str, Gateway | None]]] = {}
     t = connections.c
     for part in chunks(orgs):
-        query = select(t.org_id, t.connection_id, t.gateway).where(t.org_id.in_(part), t.direction != Direction.IN, t.gateway.in_(COMMANDED))
-        for org_id, name, gateway in await connection.execute(query):
+        query = select(t.org_id, t.connection_id, t.gateway).where(t.org_id.in_(part))
+        for org_id, name, gateway in await connection.execute(query.where(t.direction != Direction.IN, t.gateway.in_(COMMANDED))):
             ways.setdefault(org_id, []).append((name, Gateway(gateway)))
     return ways
 

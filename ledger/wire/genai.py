@@ -104,13 +104,13 @@ def says_usage(span: Span) -> bool:
 
 
 def calls_of(spans: Iterable[Any]) -> list[Any]:
-    """The calls among the spans of one body, what is no span left as it is. A call inside a call is the same one, told by the
-    client's library and again by what wraps it: the outer one knows more."""
-    found = [span for span in spans if not isinstance(span, Span) or is_call(span)]
+    """The calls among the spans of one body, None in the places of others, what is no span left as it is. A call inside a call is
+    the same one, told by the client's library and again by what wraps it: the outer one knows more."""
+    found = [span if not isinstance(span, Span) or is_call(span) else None for span in spans]
     if not any(isinstance(span, Span) and span.parent_id for span in found):
         return found
     outer = {(span.trace_id, span.span_id) for span in found if isinstance(span, Span) and says_usage(span)}
-    return [span for span in found if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer]
+    return [span if not isinstance(span, Span) or (span.trace_id, span.parent_id) not in outer else None for span in found]
 
 
 def provider_of(span: Span) -> Any:
