@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways.payloads import attributes, litellm, openrouter, openrouter_span
+from tests.gateways.payloads import litellm, openrouter, openrouter_span
 from tests.wire.events import raw
 
 CSV = "id,when,api key,cost,prompt,completion,model,team\n"
@@ -211,14 +211,3 @@ def ledger_has_begun(ledger: Ledger) -> bool:
 def test_an_option_for_csv_is_refused_for_other_files_and_not_passed_over(ledger: Ledger, option: tuple[str, str]) -> None:
     code, out, err = ledger("import", file(ledger, "usage.jsonl", raw()), *option)
     assert code == 1 and not out and f"{option[0]} is for --format csv" in err
-
-
-def test_what_a_collectors_file_exporter_writes_is_read_with_its_metrics_and_logs_passed_over(ledger: Ledger) -> None:
-    """A line each: an export in OTLP/JSON."""
-    span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "chat", "endTimeUnixNano": "1783220994687000000", "attributes": attributes(
-        {"gen_ai.usage.input_tokens": 10, "gen_ai.request.model": "m", "ledger.key": "k", "ledger.cost_usd": "0.5"})}  # fmt: skip
-    traces = {"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {}, "spans": [span]}], "schemaUrl": "https://x"}]}
-    lines = [{"resourceMetrics": [{"scopeMetrics": []}]}, traces, {"resourceLogs": []}]
-    name = file(ledger, "otlp.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    assert ledger("import", name, "--format", "otlp")[:2] == (0, "1 recorded\n")
-    assert ledger.spent("key:k") == ("0.50", 1)
