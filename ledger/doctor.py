@@ -201,14 +201,19 @@ async def _gateways(patient: Patient) -> list[Finding]:
     found: list[Finding] = []
     for org, one in rows:
         about = f"gateway {org}/{one.connection_id}"
-        try:
-            for reference in filter(None, (one.token, one.secret)):
-                secret_at(reference, patient.environ)
-        except SecretMissing as error:
-            found.append(Finding(about, Level.WRONG, str(error), "set it where every process of the ledger runs"))
-            continue
-        found.append(await _reached(about, one.address or OWN_ADDRESS.get(one.gateway)))
+        lost = [why for reference in (one.token, one.secret) if reference and (why := _missing(reference, patient.environ))]
+        found += [Finding(about, Level.WRONG, why, "set it where every process of the ledger runs") for why in lost]
+        if not lost:
+            found.append(await _reached(about, one.address or OWN_ADDRESS.get(one.gateway)))
     return found
+
+
+def _missing(reference: str, environ: Mapping[str, str]) -> str | None:
+    try:
+        secret_at(reference, environ)
+    except SecretMissing as error:
+        return str(error)
+    return None
 
 
 async def _reached(about: str, address: str | None) -> Finding:

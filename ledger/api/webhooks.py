@@ -2,11 +2,13 @@
 
 A sender shows a token of ours, or the connection's secret in a header where it can send a fixed one, or signs with it by
 Standard Webhooks (T2): then a message older or newer than five minutes is refused, and one that is replayed inside them is
-a duplicate, since its calls have identities (J2). Whoever is refused learns nothing of what exists here.
+a duplicate, since its calls have identities (J2). Whoever is refused learns nothing of what exists here, but for a connection
+whose secret we have lost: what its sender shows can't be judged, and is to be sent again.
 """
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +18,11 @@ from fastapi import APIRouter, Request, Response
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTracePartialSuccess, ExportTraceServiceResponse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from ..core.commands import RecordUsage, Rejected, Status
+from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
 from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
+from ..service import Service
 from ..store import heard, observed, reports
 from ..store.away import is_away
 from ..store.books import connection_of
@@ -27,7 +30,7 @@ from ..store.dialect import Database
 from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of
-from .problems import RESPONSES, Problem
+from .problems import RESPONSES, RETRY_AFTER_S, Problem
 from .values import ExactRoute, OrgId, PathId
 
 log = structlog.get_logger()
@@ -91,6 +94,7 @@ async def _connection(database: Database, org: str, name: str) -> tuple[int, Con
 
 
 _UNKNOWN = "send a token that may ingest for this org, the connection's secret, or a valid signature"
+_LOST = "the connection's secret can't be read here; the log says why"
 
 
 _COUNTED = {
@@ -100,17 +104,20 @@ _COUNTED = {
         "rejected": {"type": "array", "items": {"type": "object"}, "description": "why, by their place in the body; the first of them"},
     },
 }
+_EXPORTED: dict[str, Any] = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}
 _WEBHOOK_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {JSON: {"schema": {"type": ["object", "array"], "items": {"type": "object"}, "description": "as the gateway sends it"}}},
     },
     "responses": {
-        "200": {"description": "Booked, or kept for reconciliation", "content": {JSON: {"schema": _COUNTED}}},
+        "200": {
+            "description": "Booked, or kept for reconciliation; to a connection of kind otlp, OTLP's ExportTraceServiceResponse",
+            "content": {JSON: {"schema": _COUNTED}, PROTOBUF: _EXPORTED[PROTOBUF]},
+        },
         "202": {"description": "Handed to Kafka, to be booked", "content": {JSON: {"schema": _COUNTED}}},
     },
 }
-_EXPORTED = {JSON: {"schema": {"type": "object"}}, PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}
 _TRACES_DOCS: dict[str, Any] = {
     "requestBody": {"required": True, "content": _EXPORTED, "description": "OTLP's ExportTraceServiceRequest"},
     "responses": {"200": {"description": "OTLP's ExportTraceServiceResponse", "content": _EXPORTED}},
@@ -135,16 +142,24 @@ async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Resp
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
     commands = [event for event in parsed if isinstance(event, RecordUsage)]
-    counts = {str(Status.REJECTED): len(parsed) - len(commands)} if len(commands) < len(parsed) else {}
-    if not account.counts:
-        async with request.app.state.service.database.writer.begin() as writer:
-            await observed.keep(writer, org_id, account.connection_id, commands)
-        counts |= {"observed": len(commands)}
+    service: Service = request.app.state.service
+    results: Sequence[Result] = ()
+    if account.counts:
+        results = await service.receive(commands)
     else:
-        for result in await request.app.state.service.receive(commands):
-            counts[str(result.status)] = counts.get(str(result.status), 0) + 1
+        async with service.database.writer.begin() as writer:
+            await observed.keep(writer, org_id, account.connection_id, commands)
     if commands:
-        await known.hear(request.app.state.service.database, org_id, connection, request.app.state.service.clock())
+        await known.hear(service.database, org_id, connection, service.clock())
+    if account.gateway is Gateway.OTLP:
+        return _exported(_media(request), parsed, results)
+    return _counted(parsed, results, 0 if account.counts else len(commands))
+
+
+def _counted(parsed: Parsed, results: Sequence[Result], kept_aside: int) -> Response:
+    """Our own answer, to what is no OTLP exporter: how many calls came to what."""
+    rejected = sum(isinstance(event, Rejected) for event in parsed)
+    counts = Counter({str(Status.REJECTED): rejected, "observed": kept_aside}) + Counter(str(result.status) for result in results)
     status = 202 if str(Status.ACCEPTED) in counts else 200
     return Response(_encode({"results": counts, "rejected": _told(parsed)}), status, media_type=JSON)
 
@@ -168,31 +183,31 @@ async def _verify(request: Request, org: str, account: Connection | None, body: 
     signed, shown = "webhook-signature" in headers, headers.get(SECRET_HEADER)
     kind, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if kind.lower() == "bearer" else ""
+    refused = Problem(401, _UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
     if not (signed or shown or bearer):
-        raise Problem(401, _UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
-    secret = _secret(account, environ, needed=signed or not bearer)
+        raise refused
+    secret = None
+    if account is not None and account.secret is not None:
+        try:
+            secret = secret_at(account.secret, environ)
+        except SecretMissing as error:  # what was sent may be right: its sender is to try again, unless it has a token of ours
+            log.error("webhook_secret_missing", org=org, connection=account.connection_id, why=str(error))
+            refused = Problem(503, _LOST, headers={"Retry-After": RETRY_AFTER_S})
     if signed:
+        if refused.status_code == 503:
+            raise refused
         return _signed(secret, body, headers)
     for given in (shown, bearer):
         if given and secret is not None and hmac.compare_digest(given.encode(), secret.encode()):
             return None
-    if not bearer:
-        raise Problem(401, _UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
-    allow(await request.app.state.gate.enter(bearer), "ingest", org)
-    return None
-
-
-def _secret(account: Connection | None, environ: Mapping[str, str], *, needed: bool) -> str | None:
-    """None for none. One that can't be read is told only to who can be verified by nothing else: a token decides without it."""
-    if account is None or account.secret is None:
-        return None
     try:
-        return secret_at(account.secret, environ)
-    except SecretMissing as error:
-        log.error("webhook_secret_missing", connection=account.connection_id, why=str(error))
-        if not needed:
-            return None
-        raise Problem(503, "the connection's secret can't be read here; the log says why") from None
+        token = await request.app.state.gate.enter(bearer) if bearer else None
+    except Problem:
+        token = None
+    if token is None:
+        raise refused
+    allow(token, "ingest", org)
+    return None
 
 
 def _signed(secret: str | None, body: bytes, headers: Mapping[str, str]) -> None:
@@ -226,14 +241,13 @@ async def post_traces(request: Request, caller: Caller) -> Response:
         parsed = parse_delivery(body, caller.org, account, media)
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
-    results = await request.app.state.service.receive([event for event in parsed if isinstance(event, RecordUsage)])
+    return _exported(media, parsed, await request.app.state.service.receive([event for event in parsed if isinstance(event, RecordUsage)]))
+
+
+def _exported(media: str, parsed: Parsed, results: Sequence[Result]) -> Response:
+    """OTLP's own answer: a partial success names what was wrong with the first span that was refused."""
     wrong = [event.detail for event in parsed if isinstance(event, Rejected)]
     wrong += [f"{result.reason or result.status}" for result in results if result.status in (Status.REJECTED, Status.PARKED)]
-    return _exported(media, wrong)
-
-
-def _exported(media: str, wrong: Sequence[str]) -> Response:
-    """OTLP's own answer: a partial success names what was wrong with the first span that was refused."""
     if media == PROTOBUF:
         partial = ExportTracePartialSuccess(rejected_spans=len(wrong), error_message=wrong[0]) if wrong else None
         return Response(ExportTraceServiceResponse(partial_success=partial).SerializeToString(), media_type=PROTOBUF)

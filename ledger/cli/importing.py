@@ -18,7 +18,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
-from ..gateways.inward import parse_delivery
+from ..gateways.inward import Parsed, parse_delivery
 from ..service import Service
 from ..store import observed, reports
 from ..store.books import connection_of
@@ -28,9 +28,10 @@ from .common import OrgOption, Wrong, err, out, progress, run, serving, the_org
 
 TOGETHER = 10_000  # calls handed over at once
 MOST_UNDER_WAY = 3
+SOURCE = "import"
 MOST_TOLD = 5  # places named for one reason
 INTERRUPTED = 130
-Call = tuple[int, RecordUsage | Rejected]
+Call = tuple[int, RecordUsage | Rejected | None]
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -65,7 +66,7 @@ def import_usage(
     org: OrgOption = None,
     connection: Annotated[str | None, typer.Option(help="The connection whose usage it is, for its maps and identities.")] = None,
     columns: Annotated[list[str] | None, typer.Option("--map", help="csv: FIELD=COLUMN. May be repeated.")] = None,
-    source: Annotated[str, typer.Option(help="csv: what the ids are unique in.")] = "import",
+    source: Annotated[str | None, typer.Option(help="csv: what the ids are unique in.", show_default=SOURCE)] = None,
     start: Annotated[int, typer.Option("--from-line", min=1, help="Go on at this line of the first file.")] = 1,
 ) -> None:
     """Record usage from files. Sent again, nothing is booked twice; stopped with Ctrl-C, it says where to go on.
@@ -75,8 +76,11 @@ def import_usage(
     """
 
     async def work() -> int:
+        for option, given in (("--map", columns), ("--source", source)):
+            if given and kind is not Kinds.CSV:
+                raise Wrong(f"{option} is for --format csv; files of {kind} say by themselves what is what")
         async with serving() as service:
-            how = await _source(service, kind, org, connection, columns or [], source)
+            how = await _source(service, kind, org, connection, columns or [], source or SOURCE)
             return await _Import(service, how).files(files, start)
 
     code = run(work)
@@ -183,7 +187,7 @@ class _Import:
             for line, call in calls:
                 if isinstance(call, Rejected):
                     self._count(line, Result(Status.REJECTED, call.reason, call.detail))
-                else:
+                elif call is not None:
                     self._count(line, next(results))
             self.done_at = last
 
@@ -266,7 +270,7 @@ def _text(stream: BinaryIO) -> Iterator[str]:
             raise TableError(f"line {number}: is not UTF-8 text; nothing was read from there on") from None
 
 
-def _line(line: bytes, how: Source) -> Iterable[RecordUsage | Rejected]:
+def _line(line: bytes, how: Source) -> Parsed:
     try:
         if how.kind is Kinds.CLOUDEVENTS:
             return [parse_usage(line, how.org)]

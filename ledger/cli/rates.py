@@ -38,11 +38,11 @@ class Lists(StrEnum):
 
 ListArgument = Annotated[Lists, typer.Argument(help="genai-prices (as installed here), or litellm (its JSON, from the network or --file).")]
 FileOption = Annotated[Path | None, typer.Option("--file", help="litellm: a file instead of the network.", exists=True, dir_okay=False)]
-UrlOption = Annotated[str, typer.Option("--url", help="litellm: where its JSON is.")]
+UrlOption = Annotated[str | None, typer.Option("--url", help="litellm: where its JSON is.", show_default=LITELLM_LIST)]
 
 
 @rates.command("sync")
-def sync_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None, url: UrlOption = LITELLM_LIST) -> None:
+def sync_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None, url: UrlOption = None) -> None:
     """Take a price list in as a new version of the card; entries that wait for a price get it.
 
     A list that can't be read changes nothing. Prices that you set yourself stand before any list's.
@@ -58,7 +58,7 @@ def sync_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None
 
 
 @rates.command("diff")
-def diff_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None, url: UrlOption = LITELLM_LIST) -> None:
+def diff_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None, url: UrlOption = None) -> None:
     """Show what a sync would change. Exit code 2 if it would change anything."""
 
     async def work() -> bool:
@@ -151,12 +151,16 @@ def show_drift(
     run(work)
 
 
-def _read(which: Lists, file: Path | None, url: str) -> PriceList:
+def _read(which: Lists, file: Path | None, url: str | None) -> PriceList:
+    if which is not Lists.LITELLM and (file or url):
+        raise Wrong(f"--file and --url are for litellm's list; that of {which} comes with what is installed here")
+    if file and url:
+        raise Wrong("--file and --url: say one of them")
     try:
         if which is Lists.GENAI_PRICES:
             # Not an import of this module's: the data alone takes half a second, which no other command should wait for.
             return convert_genai(importlib.import_module("genai_prices.data").providers)
-        return parse_litellm(file.read_bytes() if file is not None else _fetched(url))
+        return parse_litellm(file.read_bytes() if file is not None else _fetched(url or LITELLM_LIST))
     except PriceListError as error:
         raise Wrong(f"the list of {which} {error}; the card stays as it is") from None
 

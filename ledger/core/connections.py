@@ -4,12 +4,14 @@ It does not reach any gateway; `gateways` does, with what is said here.
 """
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
 _ENV = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}")
 _FILE = re.compile(r"file:/[^\x00-\x1f]{1,500}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Gateway(StrEnum):
@@ -23,6 +25,7 @@ class Gateway(StrEnum):
 
 
 COMMANDED = frozenset({Gateway.OPENROUTER, Gateway.LITELLM, Gateway.WEBHOOK, Gateway.HTTP})  # those that take key commands
+HASHED = frozenset({Gateway.OPENROUTER, Gateway.LITELLM})  # those that know a key by the hash of its secret alone
 
 
 class Direction(StrEnum):
@@ -68,6 +71,17 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     def outward(self) -> bool:
         """Whether key commands go out by it."""
         return self.direction is not Direction.IN and self.gateway in COMMANDED
+
+
+def is_hash(name: str) -> bool:
+    """Whether a name is the hash of a secret."""
+    return _HASH.fullmatch(name) is not None
+
+
+def commanded_by(gateway: Gateway, names: Sequence[str]) -> Sequence[str]:
+    """Those of a key's names that a gateway is told of. One that knows hashes alone is told of no others, but for the first where
+    there is no hash: that nothing stops the key there has to show."""
+    return ([name for name in names if is_hash(name)] or names[:1]) if gateway in HASHED else names
 
 
 def is_reference(text: str) -> bool:

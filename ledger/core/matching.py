@@ -3,18 +3,16 @@
 A hash is one key's for ever; a name is a key's only while no other key there has it (S1, S8).
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
-from .connections import Connection
+from .connections import Connection, is_hash
 from .money import Nanos
 from .window import Period
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 MOST_ID = 128
 
 
@@ -87,7 +85,7 @@ def match(theirs: Sequence[VendorKey], ours: Mapping[str, Sequence[str]], connec
     links = [Link(key, names, fresh.get(key), key in fresh) for key, names in changed.items()]
     there = {key.credential for key in theirs} | {key.name for key in theirs}
     gone = [name for name in connection.keys if name not in there]
-    gone += [name for name in owners if only and _HASH.fullmatch(name) and name not in there]
+    gone += [name for name in owners if only and is_hash(name) and name not in there]
     ambiguous = {name: [key.credential for key in theirs if key.name == name] for name in sorted(shared)}
     return Matched(links, ambiguous, unknown, gone)
 

@@ -11,11 +11,11 @@ from .litellm import parse_litellm
 from .openrouter import parse_openrouter
 
 PROTOBUF, JSON, LINES, BATCH = "application/x-protobuf", "application/json", "application/x-ndjson", "application/cloudevents-batch+json"
-Parsed = list[RecordUsage | Rejected]
+Parsed = list[RecordUsage | Rejected | None]  # None in the place of something that is no call
 
 
 def parse_delivery(body: bytes, org: str, connection: Connection, media: str = JSON) -> Parsed:
-    """The calls in one body of a connection's kind, in order. Raises wire.usage.EnvelopeError."""
+    """The calls in one body of a connection's kind, each in its place. Raises wire.usage.EnvelopeError."""
     return _KINDS[connection.gateway](body, org, connection, media)
 
 
@@ -39,7 +39,7 @@ def _otlp(body: bytes, org: str, connection: Connection, media: str) -> Parsed:
 
     spans = spans_of_protobuf(body) if media == PROTOBUF else spans_of_json(body or b"{}")
     source = f"connection/{connection.connection_id}"
-    return [span if isinstance(span, Rejected) else usage_of(span, org, source, key) for span in calls_of(spans)]
+    return [usage_of(span, org, source, key) if isinstance(span, Span) else span for span in calls_of(spans)]
 
 
 _KINDS: dict[Gateway, Callable[[bytes, str, Connection, str], Parsed]] = {

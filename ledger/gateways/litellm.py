@@ -127,10 +127,9 @@ def _objects(body: bytes) -> list[bytes]:
     return [body]
 
 
-def parse_litellm(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
-    """The calls in one delivery, in order. Raises EnvelopeError."""
-    parsed = (parse_payload(item, org, connection) for item in split_litellm(body))
-    return [call for call in parsed if call is not None]
+def parse_litellm(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected | None]:
+    """The calls in one delivery, each in its place. Raises EnvelopeError."""
+    return [parse_payload(item, org, connection) for item in split_litellm(body)]
 
 
 def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage | Rejected | None:

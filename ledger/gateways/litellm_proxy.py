@@ -8,7 +8,6 @@ The log is read by pages: the whole of it, in one answer, is cut after ten thous
 said. Older ones have no pages and do not cut.
 """
 
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ..core.backstop import Backstop
+from ..core.connections import is_hash
 from ..core.money import usd_text
 from ..core.window import Period
 from .account import DAY_S, Spent, nanos, own_limit
@@ -29,7 +29,6 @@ PAGE = 1_000  # the most that a proxy gives
 LONGEST = timedelta(hours=1)  # the log is asked for by when a call began, and a call counts on the day it ended
 _NO_PAGES = (404, 422)
 _DURATIONS = {None: Period.LIFETIME, "1h": Period.HOUR, "1d": Period.DAY, "7d": Period.WEEK, "30d": Period.MONTH}
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class _Info(msgspec.Struct):
@@ -59,7 +58,7 @@ class LiteLLM:
 
     async def read(self, org: str, credential: str) -> GatewayKey | None:
         """See `Gateway.read`."""
-        if not _HASH.fullmatch(credential):
+        if not is_hash(credential):
             return None
         answer = await self._caller.ask("GET", f"/key/info?key={quote(credential, safe='')}")
         if answer.status == 404:

@@ -8,7 +8,6 @@ Keys are commanded with a management key, by their hash; `updated_at` is their c
 there, and is not asked for.
 """
 
-import re
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +19,7 @@ import msgspec
 
 from ..core.backstop import Backstop
 from ..core.commands import RecordUsage, Rejected
-from ..core.connections import Connection
+from ..core.connections import Connection, is_hash
 from ..core.matching import VendorKey
 from ..core.money import usd_text
 from ..core.window import Period
@@ -35,20 +34,19 @@ GENERATION = "LLM Generation"
 NAME, MEMBERS = OPENROUTER + "api_key_name", (OPENROUTER + "creator_user_id", OPENROUTER + "entity_id")
 MOST_PAGES = 10_000
 MOST_ROWS = 100_000
-_HASH = re.compile(r"[0-9a-f]{64}")
 _PERIODS = {"daily": Period.DAY, "weekly": Period.WEEK, "monthly": Period.MONTH}
 _KEYS, _SPACES, _QUERY = "/api/v1/keys", "/api/v1/workspaces", "/api/v1/analytics/query"
 
 
-def parse_openrouter(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected]:
-    """The calls in one delivery, in order; none for a test of the connection. Raises EnvelopeError."""
+def parse_openrouter(body: bytes, org: str, connection: Connection) -> list[RecordUsage | Rejected | None]:
+    """The calls in one delivery, each in its span's place; none for a test of the connection. Raises EnvelopeError."""
     source = f"connection/{connection.connection_id}"
-    found: list[RecordUsage | Rejected] = []
+    found: list[RecordUsage | Rejected | None] = []
     for span in spans_of_json(body or b"{}"):
         if isinstance(span, Rejected):
             found.append(span)
-        elif span.name == GENERATION:
-            found.append(_call(span, org, source, connection))
+        else:
+            found.append(_call(span, org, source, connection) if span.name == GENERATION else None)
     return found
 
 
@@ -137,7 +135,7 @@ class OpenRouter:
 
     async def read(self, org: str, credential: str) -> GatewayKey | None:
         """See `Gateway.read`."""
-        if not _HASH.fullmatch(credential):
+        if not is_hash(credential):
             return None
         answer = await self._ask("GET", credential)
         return None if answer.status == 404 else answer.done().read(_OneKey).data.shown()

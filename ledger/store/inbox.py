@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..core.connections import COMMANDED, Connection, Direction
+from ..core.connections import COMMANDED, Connection, Direction, Gateway, commanded_by
 from ..wire.messages import KeyCommand
 from .books import connection_of
 from .bulk import chunks, upsert_rows
@@ -32,21 +32,29 @@ Lane = tuple[int, str]  # an org's id, one of its connections
 
 
 async def accept(connection: AsyncConnection, said: Sequence[tuple[int, KeyCommand]], now_us: int) -> None:
-    """Takes key commands in, with their orgs' ids, one row for each credential at each connection that key commands go out
-    by: older revisions are superseded, older or known ones are ignored (K3)."""
+    """Takes key commands in, with their orgs' ids, one row for each credential at each connection that is told of it: older
+    revisions are superseded, older or known ones are ignored (K3)."""
     ways = await _ways(connection, {org_id for org_id, _ in said})
-    wanted: dict[tuple[int, str, str], KeyCommand] = {}
+    latest: dict[tuple[int, str, str], tuple[KeyCommand, bool]] = {}
     for org_id, command in said:
-        for place in product((org_id,), command.credentials, ways.get(org_id, (ANYWHERE,))):
-            if place not in wanted or wanted[place].revision < command.revision:
-                wanted[place] = command
-    newest = await _newest(connection, wanted)
-    news = {place: command for place, command in wanted.items() if newest.get(place, -1) < command.revision}
-    if older := [dict(zip(_ASKED, place, strict=True)) for place in news.keys() & newest.keys()]:
-        here = and_(*(place == bindparam(name) for place, name in zip(_SUBJECT, _ASKED, strict=True)))
-        still = or_(*(c.delivery == state for state in OPEN))
-        await connection.execute(update(commands).where(here, still).values(delivery=SUPERSEDED), older)
+        for way, gateway in ways.get(org_id, ((ANYWHERE, None),)):
+            told = command.credentials if gateway is None else commanded_by(gateway, command.credentials)
+            for place in product((org_id,), command.credentials, (way,)):
+                if place not in latest or latest[place][0].revision < command.revision:
+                    latest[place] = command, place[1] in told
+    newest = await _newest(connection, latest)
+    news = {place: command for place, (command, told) in latest.items() if told and newest.get(place, -1) < command.revision}
+    await _supersede(connection, news.keys() & newest.keys(), OPEN)
+    spare = {place for place, (command, told) in latest.items() if not told and newest.get(place, command.revision) < command.revision}
+    await _supersede(connection, spare, (*OPEN, UNKNOWN))  # what a name alone could not stop, a hash does now
     await upsert_rows(connection, commands, [_new_row(place, command, now_us) for place, command in news.items()])
+
+
+async def _supersede(connection: AsyncConnection, places: Collection[tuple[int, str, str]], still: Sequence[str]) -> None:
+    if places:
+        here = and_(*(place == bindparam(name) for place, name in zip(_SUBJECT, _ASKED, strict=True)))
+        which = update(commands).where(here, or_(*(c.delivery == state for state in still)))
+        await connection.execute(which.values(delivery=SUPERSEDED), [dict(zip(_ASKED, place, strict=True)) for place in places])
 
 
 async def _newest(connection: AsyncConnection, places: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
@@ -63,14 +71,14 @@ async def _newest(connection: AsyncConnection, places: Iterable[tuple[int, str, 
     return newest
 
 
-async def _ways(connection: AsyncConnection, orgs: Iterable[int]) -> dict[int, list[str]]:
-    """The connections that each org's key commands go out by."""
-    ways: dict[int, list[str]] = {}
+async def _ways(connection: AsyncConnection, orgs: Iterable[int]) -> dict[int, list[tuple[str, Gateway | None]]]:
+    """The connections that each org's key commands go out by, and whose they are."""
+    ways: dict[int, list[tuple[str, Gateway | None]]] = {}
     t = connections.c
     for part in chunks(orgs):
-        query = select(t.org_id, t.connection_id).where(t.org_id.in_(part), t.direction != Direction.IN, t.gateway.in_(COMMANDED))
-        for org_id, name in await connection.execute(query):
-            ways.setdefault(org_id, []).append(name)
+        query = select(t.org_id, t.connection_id, t.gateway).where(t.org_id.in_(part))
+        for org_id, name, gateway in await connection.execute(query.where(t.direction != Direction.IN, t.gateway.in_(COMMANDED))):
+            ways.setdefault(org_id, []).append((name, Gateway(gateway)))
     return ways
 
 

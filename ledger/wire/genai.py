@@ -105,19 +105,23 @@ def says_usage(span: Span) -> bool:
 
 
 def calls_of(spans: Iterable[Any]) -> list[Any]:
-    """The calls among the spans of one body, what is no span left as it is. A call inside a call is the same one, told by the
-    client's library and again by what wraps it: the outer one knows more, unless it says neither what was used nor what answered."""
-    found = [span for span in spans if not isinstance(span, Span) or is_call(span)]
+    """The calls among the spans of one body, None in the places of others, what is no span left as it is. A call inside a call is
+    the same one, told by the client's library and again by what wraps it: the outer one knows more, unless it says neither what was
+    used nor what answered."""
+    found = [span if not isinstance(span, Span) or is_call(span) else None for span in spans]
     if not any(isinstance(span, Span) and span.parent_id for span in found):
         return found
-    spans = [span for span in found if isinstance(span, Span)]
-    outer = {(span.trace_id, span.span_id) for span in spans if says_usage(span)}
-    inner = {(span.trace_id, span.parent_id) for span in spans}
-    blank = {place for span in spans if (place := (span.trace_id, span.span_id)) in inner - outer and not span.attributes.get(RESPONSE)}
-    return [
-        span for span in found
-        if not isinstance(span, Span) or ((span.trace_id, span.parent_id) not in outer and (span.trace_id, span.span_id) not in blank)
-    ]  # fmt: skip
+    calls = [span for span in found if isinstance(span, Span)]
+    outer = {(span.trace_id, span.span_id) for span in calls if says_usage(span)}
+    wrapping = {(span.trace_id, span.parent_id) for span in calls} - outer
+
+    def is_another(span: Any) -> bool:
+        if not isinstance(span, Span):
+            return False
+        blank = (span.trace_id, span.span_id) in wrapping and not span.attributes.get(RESPONSE)
+        return blank or (span.trace_id, span.parent_id) in outer
+
+    return [None if is_another(span) else span for span in found]
 
 
 def provider_of(span: Span) -> Any:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from prometheus_client import generate_latest
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 
 from ledger import gauges
 from ledger.api.app import build_app
@@ -32,7 +33,7 @@ from ledger.store import balances, heard, reports, tokens
 from ledger.store import tables as t
 from ledger.store.dialect import Database, connect
 from ledger.store.gauges import read_now
-from tests.gateways.payloads import END_US, GENERATION, PROMPT, attributes, litellm, openrouter, openrouter_span
+from tests.gateways.payloads import END_US, GENERATION, PROMPT, attributes, litellm, openrouter, openrouter_span, refused
 from tests.wire.events import raw
 
 INGEST, OTHERS, READS = "ingest-token-000001", "other-orgs-token-01", "reader-token-00001"
@@ -114,6 +115,17 @@ async def test_litellm_needs_no_content_type_and_a_bad_payload_leaves_its_neighb
     assert await spent(service) == ("0.000027", 2)
 
 
+async def test_a_rejected_call_is_told_by_its_place_among_all_that_was_sent(client: httpx.AsyncClient) -> None:
+    """T4: its sender has to find it, and what is no call was sent too."""
+    away = refused("", "Exception")
+    lines = b"\n".join([away, litellm(), away, litellm(prompt_tokens=-1)])
+    said = (await client.post(place("proxy"), content=lines, headers=bearer())).json()
+    assert (said["results"], [one["place"] for one in said["rejected"]]) == ({"recorded": 1, "rejected": 1}, [3])
+    attempt, bad = openrouter_span(name="Provider Attempt"), openrouter_span(endTimeUnixNano="0")
+    said = (await client.post(place("or"), content=openrouter(attempt, bad), headers=bearer())).json()
+    assert (said["results"], [one["place"] for one in said["rejected"]]) == ({"rejected": 1}, [1])
+
+
 async def test_what_a_connection_reports_that_counts_nothing_is_kept_aside(client: httpx.AsyncClient, service: Service) -> None:
     body = openrouter(openrouter_span(), openrouter_span())
     for _ in range(2):
@@ -186,12 +198,25 @@ async def test_whoever_may_not_send_is_refused_and_nothing_is_recorded(
     assert await spent(service) == ("0", 0)
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eA=="}, {"X-Webhook-Secret": ""}, bearer("wrong-token-0000001")])
-async def test_a_connection_whose_secret_is_not_set_looks_like_one_that_is_not_there(
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eA=="}, {"X-Webhook-Secret": ""}])
+async def test_a_connection_whose_secret_is_not_set_looks_like_one_that_is_not_there_to_who_shows_none(
     client: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     lost, none = [await client.post(place(name), content=litellm(), headers=headers) for name in ("lost", "none")]
     assert (lost.status_code, lost.json()) == (none.status_code, none.json()) and lost.status_code == 401
+
+
+@pytest.mark.parametrize("headers", [bearer("the-secret-itself-01"), {"X-Webhook-Secret": "x"}, {"webhook-signature": "v1,x"}])
+async def test_who_shows_a_secret_that_is_not_set_here_is_to_send_again_and_the_operator_is_told_which(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    """T2: a 401 would have it give up, and what OpenRouter and LiteLLM do not send again is lost."""
+    with capture_logs() as logs:
+        answer = await client.post(place("lost"), content=litellm(), headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "env:NOWHERE" not in answer.text
+    (line,) = logs
+    assert (line["org"], line["connection"]) == ("acme", "lost") and line["why"].startswith("env:NOWHERE: the variable is not set")
 
 
 async def test_a_token_is_taken_where_the_connections_secret_is_not_set(client: httpx.AsyncClient) -> None:
@@ -255,8 +280,49 @@ async def test_a_genai_span_in_json_is_usage_of_its_service_or_the_key_it_names(
     assert (await traces(client, export(TOKENS))).json() == {}
     assert (await traces(client, export(TOKENS | {"ledger.key": "crawler", "ledger.cost_usd": "0.5"}, spanId="ef" * 8))).json() == {}
     assert (await spent(service, "key:checkout"), await spent(service, "key:crawler")) == (("0", 1), ("0.50", 1))
-    assert (await client.post(place("spans"), json=export(TOKENS), headers=bearer())).json()["results"] == {"recorded": 1}
+    assert (await client.post(place("spans"), json=export(TOKENS), headers=bearer())).json() == {}
     assert await spent(service, "key:shop") == ("0", 1)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("media", ["application/json", "application/x-protobuf"])
+async def test_an_exporter_is_answered_in_otlp_at_a_connections_door_too(
+    client: httpx.AsyncClient, service: Service, media: str, counts: bool
+) -> None:
+    """OTLP/HTTP: an ExportTraceServiceResponse in the form of the request, and 200; a partial success says what was refused."""
+    spans = Connection(connection_id="spans", gateway=Gateway.OTLP, counts=counts)
+    await service.record([SetConnection(org="acme", by="will", connection=spans)])
+    good, bad = {"ledger.key": "k"}, {"ledger.key": "k" * 129}
+    for said, count in ((good, 0), (bad, 1)):
+        body = export(TOKENS | said)
+        content = protobuf(body) if media == "application/x-protobuf" else json.dumps(body).encode()
+        answer = await client.post(place("spans"), content=content, headers=bearer() | {"Content-Type": media})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, media)
+        told = ExportTraceServiceResponse.FromString(answer.content) if media == "application/x-protobuf" else answer.json()
+        if isinstance(told, dict):
+            assert told == ({"partialSuccess": {"rejectedSpans": "1", "errorMessage": LONG}} if count else {})
+        else:
+            assert (told.partial_success.rejected_spans, told.partial_success.error_message) == (count, LONG if count else "")
+
+
+LONG = "ledger.key: is longer than 128 characters"
+
+
+def protobuf(body: dict[str, Any]) -> bytes:
+    """An export of text attributes and the like, as an exporter packs it."""
+    message = ExportTraceServiceRequest()
+    (span,) = body["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    packed = message.resource_spans.add().scope_spans.add().spans.add()
+    packed.trace_id, packed.span_id = bytes.fromhex(span["traceId"]), bytes.fromhex(span["spanId"])
+    packed.end_time_unix_nano = int(span["endTimeUnixNano"])
+    for attribute in span["attributes"]:
+        value = attribute["value"]
+        kept = packed.attributes.add(key=attribute["key"]).value
+        if "stringValue" in value:
+            kept.string_value = value["stringValue"]
+        elif "intValue" in value:
+            kept.int_value = int(value["intValue"])
+    return message.SerializeToString()
 
 
 @pytest.mark.parametrize("operation", ["invoke_agent", "execute_tool", "create_agent"])
@@ -317,16 +383,7 @@ async def test_a_body_that_can_not_be_read_is_refused_as_a_whole(
 
 
 async def test_protobuf_cut_in_half_is_refused_and_whole_is_answered_in_protobuf(client: httpx.AsyncClient, service: Service) -> None:
-    message = ExportTraceServiceRequest()
-    span = message.resource_spans.add().scope_spans.add().spans.add()
-    span.trace_id, span.span_id, span.end_time_unix_nano = b"\1" * 16, b"\2" * 8, END_US * 1000
-    for name, value in (("gen_ai.usage.input_tokens", 7), ("ledger.key", "k")):
-        attribute = span.attributes.add(key=name)
-        if isinstance(value, int):
-            attribute.value.int_value = value
-        else:
-            attribute.value.string_value = value
-    body = message.SerializeToString()
+    body = protobuf(export({"gen_ai.usage.input_tokens": 7, "ledger.key": "k"}))
     assert (await traces(client, body[: len(body) // 2], "application/x-protobuf")).status_code == 400
     answer = await traces(client, body, "application/x-protobuf")
     assert answer.headers["content-type"] == "application/x-protobuf"

@@ -205,3 +205,9 @@ def ledger_has_begun(ledger: Ledger) -> bool:
     """Whether the write-ahead log has a batch in it."""
     log = ledger.folder / "ledger.db-wal"
     return log.exists() and log.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize("option", [("--map", "cost_usd=cost"), ("--source", "old-books")])
+def test_an_option_for_csv_is_refused_for_other_files_and_not_passed_over(ledger: Ledger, option: tuple[str, str]) -> None:
+    code, out, err = ledger("import", file(ledger, "usage.jsonl", raw()), *option)
+    assert code == 1 and not out and f"{option[0]} is for --format csv" in err

@@ -40,3 +40,11 @@ def test_a_price_that_is_set_prices_the_entries_that_wait_for_it(ledger: Ledger)
     _, out, err = ledger("rates", "set", "mine", "input=3", "output=15")
     assert "priced 1 entries that waited" in out and not err
     assert ledger.spent() == ("3.00", 1)
+
+
+@pytest.mark.parametrize("verb", ["sync", "diff"])
+def test_a_file_or_an_address_for_a_list_that_has_none_is_refused_and_not_passed_over(ledger: Ledger, verb: str) -> None:
+    prices = file(ledger, "prices.json", LITELLM)
+    for words in (("genai-prices", "--file", prices), ("--url", "http://127.0.0.1:1/"), ("litellm", "--file", prices, "--url", "http://x")):
+        code, out, err = ledger("rates", verb, *words)
+        assert code == 1 and not out and words[-2] in err

@@ -72,7 +72,8 @@ def test_two_calls_of_one_trace_are_two_though_a_caller_sets_the_trace_id() -> N
 
 def test_only_the_generation_counts_not_its_attempts_at_providers() -> None:
     attempt = openrouter_span({"gen_ai.usage.total_cost": 9.0}, name="Provider Attempt")
-    assert len(parse_openrouter(openrouter(attempt, openrouter_span(), attempt), "acme", OR)) == 1
+    before, call, after = parse_openrouter(openrouter(attempt, openrouter_span(), attempt), "acme", OR)
+    assert isinstance(call, RecordUsage) and (before, after) == (None, None)
 
 
 def test_older_names_of_the_tokens_are_understood() -> None:

@@ -192,11 +192,25 @@ async def test_spend_that_moves_updated_at_makes_a_block_nobody_elses(stage: The
 
 
 @hashed
-async def test_the_keys_own_id_is_no_hash_and_is_not_asked_for(stage: Theatre) -> None:
+async def test_the_keys_own_id_is_no_hash_and_is_neither_asked_for_nor_listed(stage: Theatre) -> None:
     await stage.turn(State.PAUSED)
     await stage.run()
-    assert (await stage.last("k"))["delivery"] == "unknown"
+    assert [(row["credential"], row["delivery"]) for row in await stage.commands()] == [(stage.credential, "confirmed")]
     assert all(stage.credential in str(request) for request in stage.vendor.log)
+
+
+@hashed
+async def test_a_key_known_by_its_name_alone_shows_that_nothing_stopped_it_until_its_hash_is_linked(stage: Theatre) -> None:
+    """K3: the name is all that comes with OpenRouter's usage; linking the hash of a paused key pauses it."""
+    await stage.order(SetKey(org="acme", by="will", key="k", credentials=("Agentic Coding",)))
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    assert [(row["credential"], row["delivery"]) for row in await stage.commands()] == [("k", "unknown")]
+    assert stage.vendor.log == []
+    await stage.order(SetKey(org="acme", by="will", key="k", credentials=("Agentic Coding", stage.credential)))
+    await stage.run()
+    assert {row["credential"]: row["delivery"] for row in await stage.commands()} == {"k": "superseded", stage.credential: "confirmed"}
+    assert (stage.there(), await stage.confirmed()) == ("paused", State.PAUSED)
 
 
 @hashed

@@ -158,5 +158,5 @@ def test_protobuf_says_the_same_of_scope_parent_and_failure() -> None:
                 span.attributes.add(key=name).value.int_value = value
             elif isinstance(value, str):
                 span.attributes.add(key=name).value.string_value = value
-    (call,) = parse_delivery(message.SerializeToString(), "acme", ACCOUNT, PROTOBUF)
+    (call,) = filter(None, parse_delivery(message.SerializeToString(), "acme", ACCOUNT, PROTOBUF))
     assert not isinstance(call, Rejected) and tokens(call) == CLAUDE and call.usage.end_user is None
