@@ -69,7 +69,9 @@ async def examine(patient: Patient) -> AsyncIterator[Finding]:
         except Exception as error:
             why = getattr(error, "orig", None) or error
             said = f"does not answer: {str(why) or type(why).__name__}"
-            yield Finding("database", Level.WRONG, said, "is LEDGER_DATABASE_URL right, and is the database running?")
+            pooled = "a pooler lends its connections by transaction: have it lend them by session, or go past it"
+            do = pooled if "prepared statement" in said else "is LEDGER_DATABASE_URL right, and is the database running?"
+            yield Finding("database", Level.WRONG, said, do)
     if current is not None:
         yield _schema(current)
     if current:
