@@ -6,7 +6,6 @@ is tried there: two calls under way could arrive in either order.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
@@ -39,9 +38,10 @@ async def accept(connection: AsyncConnection, said: Sequence[tuple[int, KeyComma
     for org_id, command in said:
         for way, gateway in ways.get(org_id, ((ANYWHERE, None),)):
             told = command.credentials if gateway is None else commanded_by(gateway, command.credentials)
-            for place in product((org_id,), command.credentials, (way,)):
+            for credential in command.credentials:
+                place = org_id, credential, way
                 if place not in latest or latest[place][0].revision < command.revision:
-                    latest[place] = command, place[1] in told
+                    latest[place] = command, credential in told
     newest = await _newest(connection, latest)
     news = {place: command for place, (command, told) in latest.items() if told and newest.get(place, -1) < command.revision}
     await _supersede(connection, news.keys() & newest.keys(), OPEN)
