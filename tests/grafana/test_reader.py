@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -87,7 +88,7 @@ def test_the_reader_sees_no_table_and_changes_nothing(watched: Watched) -> None:
         watched.ask("CREATE TABLE mine (n int)")
 
 
-def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched) -> None:
+def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched, sqlite_template: Path) -> None:
     def reader(role: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"LEDGER_DATABASE_URL": watched.database_url, **settings}
         return subprocess.run(
@@ -100,7 +101,7 @@ def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched) 
         ("grafana", {}, "LEDGER_READER_PASSWORD is not set"),
         ('x"; DROP TABLE journal', {"LEDGER_READER_PASSWORD": PASSWORD}, "is not a role's name"),
         ("postgres", {"LEDGER_READER_PASSWORD": PASSWORD}, "the ledger itself writes with"),
-        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": "sqlite://"}, "SQLite"),
+        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": f"sqlite:///{sqlite_template}"}, "SQLite"),
     ):
         answer = reader(role, **settings)
         assert (answer.returncode, said in answer.stderr) == (1, True), answer.stderr
