@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
