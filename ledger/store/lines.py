@@ -4,12 +4,12 @@ A line has the booked day (W4), a quarter of an hour where time is asked for, ev
 A correction is a line of the call that it corrects, with its own money (J3); a part of a shared cost has no key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, bindparam, case, cast, func, literal, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.questions import ROLLED, SUMS, Charge, Dimension, Kind
@@ -25,19 +25,28 @@ J = t.journal.c
 _Column = ColumnElement[Any]
 
 
+class Month(NamedTuple):
+    """What was the present month for entries from a seq and an instant on: its first day."""
+
+    seq: int
+    start_us: int
+    first: int
+
+
 class Span(NamedTuple):
     """Entries of one org after a seq, up to another. The values may be a statement's parameters.
 
     Attributes:
-      month: the first day of the month in which the first of them was recorded.
-      months: those that began until the last of them was: when, and their first days.
+      month: the first day of the month in which the first of them was recorded, by the org's zone then.
+      months: those that began until the last of them was, with the clock or with another zone: the seq and the instant from
+        which on each was the present one, and its first day.
     """
 
     org_id: Any
     after: Any
     until: Any
     month: Any
-    months: tuple[tuple[int, int], ...] = ()
+    months: tuple[Month, ...] = ()
 
 
 _BOUND = Span._fields[:4]  # the parameters of a statement on a span
@@ -52,10 +61,26 @@ class Range(NamedTuple):
 
 
 async def span(connection: AsyncConnection, org_id: int, zone: str, after: int, until: int) -> Span:
-    """The span of entries after a seq up to another."""
+    """The span of entries after a seq up to another. `zone`: the org's now; those recorded under another one know it (W4)."""
     first_us, last_us = (await connection.execute(_ends(), {"org": org_id, "first": after + 1, "last": until})).one()
-    month = first_day(Period.MONTH, day_at(first_us or 0, zone))
-    return Span(org_id, after, until, month, _months(month, last_us or 0, zone))
+    moved = (await connection.execute(_ZONES, {"org": org_id, "after": after})).all()
+    zone, seq = moved[0].was if moved else zone, 0
+    first = month = first_day(Period.MONTH, day_at(first_us or 0, zone))
+    months: list[Month] = []
+    for change in (one for one in moved if one.seq <= until):
+        months += _months(seq, first, change.recorded_us, zone)
+        zone, seq = change.zone, change.seq
+        first = first_day(Period.MONTH, day_at(change.recorded_us, zone))
+        months.append(Month(seq, change.recorded_us, first))
+    return Span(org_id, after, until, month, (*months, *_months(seq, first, last_us or 0, zone)))
+
+
+_WAS, _IS = json_text(J.data, "was_time_zone"), json_text(J.data, "time_zone")
+_ZONES = (
+    select(J.seq, J.recorded_us, _WAS.label("was"), _IS.label("zone"))
+    .where(J.org_id == bindparam("org"), J.seq > bindparam("after", type_=t.Big), text(t.ORG_CHANGED), _WAS != _IS)
+    .order_by(J.seq)
+)
 
 
 @cache
@@ -155,19 +180,18 @@ def name_of(one: Dimension) -> str:
 
 
 def _charge(of: Span, timely: Charge, late: Charge) -> _Column:
-    """An entry is late where the month of its day was over when it was recorded."""
-    ended = [(J.recorded_us >= start_us, J.day < first) for start_us, first in reversed(of.months)]
+    """An entry is late where the month of its day was over when it was recorded, by the zone that the org had then (W4)."""
+    ended = [(and_(J.seq >= seq, J.recorded_us >= start_us), J.day < first) for seq, start_us, first in reversed(of.months)]
     before = J.day < of.month
     return case((case(*ended, else_=before) if ended else before, late.value), else_=timely.value)
 
 
-def _months(month: int, last_us: int, zone: str) -> tuple[tuple[int, int], ...]:
+def _months(seq: int, month: int, last_us: int, zone: str) -> Iterator[Month]:
     """The months after one that had begun at an instant."""
-    first, found = next_first_day(Period.MONTH, month), []
+    first = next_first_day(Period.MONTH, month)
     while (start_us := day_start_us(first, zone)) <= last_us:
-        found.append((start_us, first))
+        yield Month(seq, start_us, first)
         first = next_first_day(Period.MONTH, first)
-    return tuple(found)
 
 
 def rollup_rows(of: Span) -> tuple[Any, dict[str, Any]]:
@@ -176,7 +200,7 @@ def rollup_rows(of: Span) -> tuple[Any, dict[str, Any]]:
 
 
 @lru_cache(maxsize=8)
-def _rollup_rows(months: tuple[tuple[int, int], ...]) -> Any:
+def _rollup_rows(months: tuple[Month, ...]) -> Any:
     """Made once for all spans in which the same months began: mostly none."""
     of = Span(*[bindparam(name, type_=t.Big) for name in _BOUND], months=months)
     dimensions = [Dimension(kind) for kind in ROLLED]

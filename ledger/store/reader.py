@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 LONGEST_QUERY_S = 15
 MOST_CONNECTIONS = 10
+EVER = 10**9  # days: a lifetime has bounds too, so that each window is a range of the index, however long the history
 _USD = "* 0.000000001"
 
 
@@ -18,8 +19,9 @@ def _at(column: str, name: str) -> str:
 
 VIEWS = {
     "orgs": f"SELECT org, zone AS time_zone, enforce, seq, {_at('latest_us', 'latest_usage_at')} FROM orgs WHERE seq > 0",
-    "periods": """
-        SELECT o.org_id, o.org, p.period, p.first - DATE '1970-01-01' AS first, p.next - DATE '1970-01-01' AS next,
+    "periods": f"""
+        SELECT o.org_id, o.org, p.period, coalesce(p.first - DATE '1970-01-01', {-EVER}) AS first,
+               coalesce(p.next - DATE '1970-01-01', {EVER}) AS next,
                p.first::timestamp AT TIME ZONE o.zone AS start_at, p.next::timestamp AT TIME ZONE o.zone AS end_at
         FROM orgs o CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE o.zone)::date AS today) t
         CROSS JOIN LATERAL (VALUES
@@ -49,7 +51,7 @@ VIEWS = {
         CROSS JOIN LATERAL (
           SELECT sum(spent) AS spent, sum(byok) AS byok, sum(unpriced) AS unpriced, sum(requests) AS requests FROM days d
           WHERE d.org_id = p.org_id AND d.scope = ANY (a.parts || s.scope)
-            AND (p.first IS NULL OR d.day >= p.first AND d.day < p.next)) u
+            AND d.day >= p.first AND d.day < p.next) u
         WHERE p.period <> 'hour'""",
     "standing": """
         SELECT org_id, cap_id AS cap, scope, period, limit_nanos, action, include_byok, enforce FROM caps
@@ -76,7 +78,7 @@ VIEWS = {
           SELECT coalesce(sum(spent + CASE WHEN c.include_byok THEN byok ELSE 0 END), 0) AS spent FROM (
             SELECT spent, byok FROM days d
             WHERE p.period <> 'hour' AND d.org_id = c.org_id AND d.scope = ANY (a.parts || c.scope)
-              AND (p.first IS NULL OR d.day >= p.first AND d.day < p.next)
+              AND d.day >= p.first AND d.day < p.next
             UNION ALL
             SELECT spent, byok FROM hours h
             WHERE p.period = 'hour' AND h.org_id = c.org_id AND h.scope = ANY (a.parts || c.scope)

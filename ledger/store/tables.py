@@ -69,6 +69,8 @@ orgs = _table(
     indexes=(Index(None, "due_us"),),
 )  # fmt: skip
 
+ORG_CHANGED = "kind = 'OrgChanged'"  # few rows, found without reading the journal: which zone an org had (W4)
+
 journal = _table(
     "journal",
     _big("org_id"), _big("seq"), _text("kind"), _big("recorded_us"),
@@ -94,6 +96,7 @@ journal = _table(
             "ix_journal_unpriced", "org_id", "seq",
             sqlite_where=text("cost IS NULL AND model IS NOT NULL"), postgresql_where=text("cost IS NULL AND model IS NOT NULL"),
         ),
+        Index("ix_journal_org_changed", "org_id", "seq", sqlite_where=text(ORG_CHANGED), postgresql_where=text(ORG_CHANGED)),
     ),
 )  # fmt: skip
 

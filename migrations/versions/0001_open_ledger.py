@@ -258,6 +258,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("cost IS NULL AND model IS NOT NULL"),
             postgresql_where=sa.text("cost IS NULL AND model IS NOT NULL"),
         )
+        batch_op.create_index(
+            "ix_journal_org_changed",
+            ["org_id", "seq"],
+            unique=False,
+            sqlite_where=sa.text("kind = 'OrgChanged'"),
+            postgresql_where=sa.text("kind = 'OrgChanged'"),
+        )
 
     op.create_table(
         "keys",
@@ -513,6 +520,9 @@ def downgrade() -> None:
 
     op.drop_table("keys")
     with op.batch_alter_table("journal", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_journal_org_changed", sqlite_where=sa.text("kind = 'OrgChanged'"), postgresql_where=sa.text("kind = 'OrgChanged'")
+        )
         batch_op.drop_index(
             "ix_journal_unpriced",
             sqlite_where=sa.text("cost IS NULL AND model IS NOT NULL"),

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,14 @@ def test_caps_are_those_of_the_api_with_what_they_leave(watched: Watched) -> Non
     assert compared >= 7
 
 
+def test_a_window_is_read_by_its_own_days_however_long_the_history_is(watched: Watched) -> None:
+    large = replace(watched, reader_url=f"{watched.reader_url}?enable_seqscan=off&enable_bitmapscan=off")  # as tables of many rows are read
+    for view in ("windows", "caps"):
+        plan = [row[0] for row in large.ask(f"EXPLAIN SELECT * FROM watch.{view} WHERE org = 'acme'")]
+        reads = [bounds for scan, bounds in pairwise(plan) if "on days" in scan]
+        assert reads and all("day >= " in bounds and "day < " in bounds and "Index Cond" in bounds for bounds in reads), plan
+
+
 def test_keys_say_their_state_and_why_as_the_api_does(watched: Watched) -> None:
     rows = {row["key"]: row for row in watched.ask("SELECT * FROM watch.keys WHERE org = 'acme'")}
     keys = watched.api("keys")["keys"]
@@ -88,20 +98,21 @@ def test_the_reader_sees_no_table_and_changes_nothing(watched: Watched) -> None:
         watched.ask("CREATE TABLE mine (n int)")
 
 
-def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched, sqlite_template: Path) -> None:
+def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched, tmp_path: Path) -> None:
     def reader(role: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"LEDGER_DATABASE_URL": watched.database_url, **settings}
         return subprocess.run(
             [sys.executable, "-m", "ledger", "reader", role], env=environment, capture_output=True, text=True, check=False
         )
 
+    (tmp_path / "ledger.db").touch()
     assert reader("grafana", LEDGER_READER_PASSWORD=PASSWORD).returncode == 0
     assert watched.ask("SELECT 1 AS one")[0]["one"] == 1
     for role, settings, said in (
         ("grafana", {}, "LEDGER_READER_PASSWORD is not set"),
         ('x"; DROP TABLE journal', {"LEDGER_READER_PASSWORD": PASSWORD}, "is not a role's name"),
         ("postgres", {"LEDGER_READER_PASSWORD": PASSWORD}, "the ledger itself writes with"),
-        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": f"sqlite:///{sqlite_template}"}, "SQLite"),
+        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": f"sqlite:///{tmp_path}/ledger.db"}, "SQLite"),
     ):
         answer = reader(role, **settings)
         assert (answer.returncode, said in answer.stderr) == (1, True), answer.stderr

@@ -150,6 +150,20 @@ async def test_a_correction_after_the_month_of_its_call_was_over_is_told_apart(d
         await roll(database)
 
 
+async def test_what_was_late_is_judged_by_the_zone_that_the_org_had_when_it_was_recorded(database: Database) -> None:
+    """A zone set later moves nothing (W4), and journal and rollup say the same, wherever the rollup stopped in between."""
+    over = day_start_us(day_number(date(2026, 3, 1)), "UTC") + 2 * HOUR - NOON_US  # in New York it is still February
+    zones = (c.SetOrg(org=ORG, by="will", time_zone=zone) for zone in (ZONE, "UTC", ZONE))
+    for n, order in enumerate(zones):
+        await tell(database, order, call(f"e{n}", "k", 1, 4 * HOUR - over), later_us=over + n)
+    expected = {("usage",): "0.020000002", ("late",): "0.010000001"}
+    assert await told(database, ask("charge", start=date(2026, 2, 1))) == expected
+    for steps in (1, 2, 3, 10_000):
+        await roll(database, steps)
+        assert await told(database, ask("charge", start=date(2026, 2, 1))) == expected
+    assert await told(database, ask("key", start=date(2026, 2, 1), where="charge:late")) == {("k",): "0.010000001"}
+
+
 async def test_windows_are_those_of_the_orgs_zone_and_cut_to_the_range(database: Database) -> None:
     await month(database)
     for rolled in (False, True):
