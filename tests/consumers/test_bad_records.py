@@ -63,7 +63,7 @@ class Unnamed(str):
 
 
 async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(stage: Stage) -> None:
-    """T4, T5: never its body; what is good among it is booked, also in binary mode, with its data in base64 and under a key that disagrees."""
+    """T4, T5: never its body; what is good among it is booked, also in binary mode, in base64, and under a key that disagrees."""
     await set_settings(stage, "usage", {"max.message.bytes": str(16 << 20)})
     structured = [("content-type", b"application/cloudevents+json")]
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0"), ("ce_type", b"llm.usage.v1"), ("ce_source", b"test"),
