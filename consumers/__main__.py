@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from consumers.app import TOPICS_OF, Consumers
 from consumers.health import CannotListen
 from ledger.chores import chores
-from ledger.cli.serve import configure_logs
+from ledger.cli.serve import configure_logs, stopped_in_order
 from ledger.gateways.outward import open_gateway
 from ledger.kafka import admin, missing_topics
 from ledger.metrics import Metrics
@@ -34,6 +34,11 @@ LEDGER_METRICS_PORT."""
 
 class Wrong(Exception):
     """Something the person can mend; the message says how."""
+
+
+async def _start(names: list[str], given: Settings) -> None:
+    with stopped_in_order():
+        await _run(names, given)
 
 
 async def _run(names: list[str], given: Settings) -> None:
@@ -67,7 +72,7 @@ def main() -> None:
     try:
         given = read_settings(os.environ)
         configure_logs(given.log_level)
-        uvloop.run(_run(names, given))
+        uvloop.run(_start(names, given))
     except (Wrong, SettingsError, ValueError) as error:
         sys.exit(f"error {error}")
     except CannotListen as error:

@@ -207,6 +207,8 @@ async def test_the_command_prints_the_file_or_applies_it(folder: Path) -> None:
         code, out, _ = await ledger("keys", "sync", "openrouter", "--plan")
         assert code == 2 and "+ key:second" in out
         assert "linked 1 keys" in (await ledger("keys", "sync", "openrouter"))[1]
+        vendor.always = Fault("html")
+        assert (await ledger("keys", "sync", "openrouter"))[2].lower().count("is its address right") == 1
         code, _, err = await ledger("adopt", "openrouter", "--org", "acme", "--connection", "new", "--token", TOKEN)
         assert code == 1 and "env:NAME" in err and TOKEN not in err
 

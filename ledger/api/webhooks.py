@@ -20,7 +20,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
-from ..gateways.inward import JSON, PROTOBUF, Parsed, parse_delivery
+from ..gateways.inward import JSON, PROTOBUF, TRACES, Parsed, parse_delivery
 from ..gateways.references import SecretMissing, secret_at
 from ..service import Service
 from ..store import heard, observed, reports
@@ -236,9 +236,8 @@ async def post_traces(request: Request, caller: Caller) -> Response:
     if media not in (PROTOBUF, JSON):
         raise Problem(415, f"Content-Type: send {PROTOBUF} or {JSON}", "Content-Type")
     body = await body_of(request)
-    account = Connection(connection_id="traces", gateway=Gateway.OTLP)
     try:
-        parsed = parse_delivery(body, caller.org, account, media)
+        parsed = parse_delivery(body, caller.org, TRACES, media)
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
     return _exported(media, parsed, await request.app.state.service.receive([event for event in parsed if isinstance(event, RecordUsage)]))

@@ -4,6 +4,7 @@ import csv
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import typer
 import uvloop
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +34,9 @@ from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
 PIPED_WIDTH = 240
+_HASH = re.compile("[0-9a-f]{64}")
+_SENTENCES = ("reasons", "error")  # columns that may take several lines
+_LEAST = 30  # and are at least so wide
 # no emoji: a key that is called `a` is not the sign that `:a:` stands for
 out = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -188,12 +193,18 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(
-            name, justify="right" if name.endswith("_usd") or name in ("requests", "revision") else "left", no_wrap=name != "reasons"
-        )
+        right, long = name.endswith("_usd") or name in ("requests", "revision"), name in _SENTENCES
+        table.add_column(name, justify="right" if right else "left", no_wrap=not long, min_width=_LEAST if long else None)
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(_cell(_shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
+    # Where it is wider than the terminal, that wraps lines: a name cut short could not be used
+    out.width = max(out.width, Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum)
     out.print(table if rows else "[dim]nothing[/]")
+
+
+def _shortened(credential: Any) -> Any:
+    """A credential as a table shows it: of a hash the first digits, which leave room for the rest of the line."""
+    return f"{credential[:12]}…" if isinstance(credential, str) and _HASH.fullmatch(credential) else credential
 
 
 def _cell(value: Any) -> Text:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from ..core.commands import RecordUsage, Rejected, Result, Status
 from ..core.connections import Connection, Gateway
-from ..gateways.inward import Parsed, parse_delivery
+from ..gateways.inward import TRACES, Parsed, parse_delivery
 from ..service import Service
 from ..store import observed, reports
 from ..store.books import connection_of
@@ -72,7 +72,8 @@ def import_usage(
     """Record usage from files. Sent again, nothing is booked twice; stopped with Ctrl-C, it says where to go on.
 
     A CSV's columns are fields of an event by their own names, or by --map, such as --map cost_usd=total_cost --map tag.team=Team.
-    With --connection, calls that came by its webhook already are known. Exit code 1 if anything was rejected.
+    With --connection, calls that came by its webhook already are known; without, spans that came to /v1/traces are. Exit code 1
+    if anything was rejected.
     """
 
     async def work() -> int:
@@ -101,7 +102,10 @@ async def _source(service: Service, kind: Kinds, org: str | None, name: str | No
     if name is not None and row is None:
         raise Wrong(f"there is no connection {name!r} in org {head.org!r}")
     gateway = _GATEWAYS.get(kind, Gateway.HTTP)
-    account = Connection(connection_id="import", gateway=gateway) if row is None else connection_of(row)
+    if row is not None:
+        account = connection_of(row)
+    else:
+        account = TRACES if gateway is Gateway.OTLP else Connection(connection_id="import", gateway=gateway)
     if kind in _GATEWAYS and account.gateway is not gateway:
         raise Wrong(f"connection {name!r} is of {account.gateway}, the files of {kind}")
     return Source(kind, head.org, head.org_id, account, pairs, source)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
 import uvicorn
@@ -29,6 +29,7 @@ from ..store.schema import is_current, migrate
 from .common import Wrong, err, run, settings
 
 DRAIN_S = 8
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve() -> None:
@@ -41,13 +42,25 @@ def serve() -> None:
     async def work() -> None:
         given = settings()
         configure_logs(given.log_level)
-        async with running(given) as server:
-            spare_the_collector()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, server.stop_soon)
-            await server.wait()
+        with stopped_in_order():
+            async with running(given) as server:
+                spare_the_collector()
+                for number in STOPS:
+                    asyncio.get_running_loop().add_signal_handler(number, server.stop_soon)
+                await server.wait()
 
     run(work)
+
+
+@contextlib.contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """A signal to stop that comes before somebody else has taken it over breaks the start off: what was opened is closed."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in STOPS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        yield
 
 
 def configure_logs(level: str) -> None:
@@ -169,8 +182,13 @@ async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicor
     )
     server = _Server(config)
     task = asyncio.create_task(_until_stopped(server, given.listen))
-    while not server.started and not task.done():
-        await asyncio.sleep(0.01)
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await task
+        raise
     if task.done():
         await task
     structlog.get_logger().info("serving", address=f"http://{given.listen}", docs=f"http://{given.listen}/docs")

@@ -143,6 +143,8 @@ def reconcile_usage(
         yesterday = datetime.now(UTC).date() - timedelta(days=1)
         last = _day("--to", until) if until else yesterday
         first = _day("--from", since) if since else last - timedelta(days=6)
+        if first > last:
+            raise Wrong(f"--from: {first} comes after --to, {last}")
         async with opened() as database:
             head, account = await _account(database, org, None, connection)
             try:
@@ -183,7 +185,8 @@ async def _read_keys(account: Connection) -> list[VendorKey]:
 def _unasked(account: Connection, error: Exception) -> Wrong:
     """Why a gateway's account could not be read, and whose it is."""
     where = f"{account.gateway} at {account.address}" if account.address else account.gateway
-    todo = ". Is its address right, and is it running?" if isinstance(error, GatewayUnavailable) else ""
+    ask = isinstance(error, GatewayUnavailable) and not str(error).endswith("?")  # else it has asked already
+    todo = ". Is its address right, and is it running?" if ask else ""
     return Wrong(f"connection {account.connection_id} ({where}): {error}{todo}")
 
 

@@ -11,6 +11,7 @@ from .litellm import parse_litellm
 from .openrouter import parse_openrouter
 
 PROTOBUF, JSON, LINES, BATCH = "application/x-protobuf", "application/json", "application/x-ndjson", "application/cloudevents-batch+json"
+TRACES = Connection(connection_id="traces", gateway=Gateway.OTLP)  # spans that come by no connection: the same ones are the same call (J2)
 Parsed = list[RecordUsage | Rejected | None]  # None in the place of something that is no call
 
 

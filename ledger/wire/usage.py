@@ -17,6 +17,7 @@ from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
 from .fields import MOST_COUNT
+from .packed import unpacked
 from .secrets import UnfitText, clean_name, clean_text, redact
 from .splitting import split_array
 
@@ -100,7 +101,6 @@ _PLAINER = {
     "Expected `datetime` with a timezone component": "has no zone: add Z or an offset such as -05:00",
 }
 _ROUNDED_UP = re.compile(r":59\.9{6}[5-9]")
-_MICROSECOND = timedelta(microseconds=1)
 _BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
@@ -159,7 +159,7 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage
     try:
         event = _decode_event(text)
     except msgspec.ValidationError as error:
-        return _rejected(text, error)
+        return parse_usage(whole, org) if (whole := unpacked(text)) else _rejected(text, error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(detail=f"is not JSON: {_plain(error)}")
     if not event.time.microsecond and not event.time.second:
@@ -176,7 +176,7 @@ def parse_usage(raw: bytes | msgspec.Raw, org: str | None = None) -> RecordUsage
 def _not_rounded_up(text: bytes, moment: datetime) -> datetime:
     """A time on the minute that was written with more digits than are kept: what was rounded up to it lies before it, and maybe in
     the window before (W2)."""
-    return moment - _MICROSECOND if _ROUNDED_UP.search(_decode_timed(text).time) else moment
+    return moment - timedelta(microseconds=1) if _ROUNDED_UP.search(_decode_timed(text).time) else moment
 
 
 class _Refused(ValueError):

@@ -104,6 +104,34 @@ def test_sigterm_answers_what_is_under_way_and_exits_well(process: Process) -> N
     assert spent(process) == "10.00"
 
 
+STOPPED = """
+import os, signal, sys
+from ledger.__main__ import main
+from ledger.cli import serve
+step = sys.argv.pop(1)
+was = getattr(serve, step)
+def signalled(*given, **said):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return was(*given, **said)
+setattr(serve, step, signalled)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "step", ["connect", "is_current", "migrate", "_first_token", "showing_gauges", "_handing_over", "_http", "_until_stopped", "Running"]
+)
+def test_sigterm_at_any_step_of_the_start_exits_well(process_anywhere: Process, tmp_path: Path, step: str) -> None:
+    """What was opened is closed, and nothing waits for it."""
+    environment = process_anywhere.environment
+    if step == "migrate":
+        environment = environment | {"LEDGER_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}"}
+    process_anywhere.kill()
+    words = [sys.executable, "-c", STOPPED, step, "serve"]
+    ended = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr and "error" not in ended.stderr, ended.stderr
+
+
 def test_the_first_start_makes_a_token_and_shows_it_once(tmp_path: Path) -> None:
     """T1: and LEDGER_ADMIN_TOKEN counts at the first start only."""
     process = Process(tmp_path, f"sqlite:///{tmp_path / 'l.db'}")

@@ -1,5 +1,6 @@
 """`POST /v1/usage`: the four ways to send an event, and what is answered to each."""
 
+import base64
 import gzip
 import json
 
@@ -33,6 +34,16 @@ async def test_lines_are_recorded_and_empty_lines_are_not_events(api: Api) -> No
     body = b"\n".join(json.dumps(event(name)).encode() for name in "ab") + b"\n\n"
     answer = await api.send(body, LINES)
     assert [result["status"] for result in answer.json()["results"]] == ["recorded", "recorded"]
+
+
+async def test_data_in_base64_is_the_same_event_as_the_data_that_it_holds(api: Api) -> None:
+    """CloudEvents 1.0, JSON format: so the JavaScript SDK sends data that it was given as bytes."""
+    packed = event()
+    packed["data_base64"] = base64.b64encode(json.dumps(packed.pop("data")).encode()).decode()
+    for body, media in ((json.dumps(packed), ONE), (json.dumps([packed]), BATCH), (json.dumps(event()), ONE)):
+        answer = await api.send(body.encode(), media)
+        assert answer.json()["results"][0]["status"] == ("recorded" if media == ONE and "base64" in body else "duplicate")
+    assert await spent(api) == "1.00"
 
 
 async def test_binary_mode_takes_the_attributes_from_headers(api: Api) -> None:

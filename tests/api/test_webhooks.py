@@ -4,7 +4,10 @@ import asyncio
 import base64
 import gzip
 import json
+import os
+import sys
 import threading
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -282,6 +285,20 @@ async def test_a_genai_span_in_json_is_usage_of_its_service_or_the_key_it_names(
     assert (await spent(service, "key:checkout"), await spent(service, "key:crawler")) == (("0", 1), ("0.50", 1))
     assert (await client.post(place("spans"), json=export(TOKENS), headers=bearer())).json() == {}
     assert await spent(service, "key:shop") == ("0", 1)
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-protobuf"])
+async def test_spans_that_came_and_are_imported_from_a_collectors_file_are_booked_once(
+    client: httpx.AsyncClient, service: Service, database_url: str, media: str
+) -> None:
+    """J2: the file's identity is the door's."""
+    body = export(TOKENS | {"ledger.key": "crawler"})
+    await traces(client, body if media == "application/json" else protobuf(body), media)
+    words, environ = ("import", "-", "--format", "otlp", "--org", "acme"), os.environ | {"LEDGER_DATABASE_URL": database_url}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "ledger", *words, env=environ, stdin=PIPE, stdout=PIPE)
+    out, _ = await child.communicate(json.dumps(body).encode())
+    assert (child.returncode, out.decode().partition("\n")[0]) == (0, "1 duplicate")
+    assert await spent(service, "key:crawler") == ("0", 1)
 
 
 @pytest.mark.parametrize("counts", [True, False])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger.cli.common import Format, show
+from ledger.cli.common import Format, out, show
 from ledger.service import system_clock
 from ledger.wire.times import moment_text
 from tests.cli.conftest import Ledger, book
@@ -128,6 +128,24 @@ def test_a_gateway_that_is_not_declared_or_not_there_is_named(ledger: Ledger) ->
     for words in (("keys", "sync"), ("reconcile",), ("adopt", "--org", "acme", "--connection", "there")):
         said = ledger(*words, code=1).stderr
         assert said.startswith("error connection there (openrouter at http://127.0.0.1:1): ") and "is it running?" in said
+
+
+def test_days_that_end_before_they_begin_are_refused_and_not_shown_as_no_difference(ledger: Ledger) -> None:
+    ledger("apply", ledger.file(ACCOUNTS), "--yes")
+    said = ledger("reconcile", "--from", "2026-03-09", "--to", "2026-03-08", code=1).stderr
+    assert "--from: 2026-03-09 comes after --to, 2026-03-08" in said
+
+
+def test_a_table_tells_hashes_by_their_first_digits_and_cuts_nothing_else_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 60)
+    row = {"key": "a key of some length", "credential": "0e6" + "a" * 61, "delivery": "failed", "error": "its token " + "is refused " * 20}
+    show([row], Format.TABLE, ("key", "credential", "delivery", "error"))
+    told = capsys.readouterr().out
+    assert all(f"{word} " in told for word in ("a key of some length", "0e6aaaaaaaaa…", "failed")) and told.count("refused") == 20
+    show([row], Format.JSON, ())
+    assert row["credential"] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("scope", ["crawler", "keys:crawler", "key:"])

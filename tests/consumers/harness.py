@@ -36,7 +36,8 @@ ORGS = [f"org-{n}" for n in range(6)]
 KEYS = 5
 LIMIT_USD = 1
 PARTITIONS = 6
-SCRIPTS = {"DIE_AT": "dying", "CLOCK": "shifted", "STALLED_S": "hasty"}  # consumers that differ, by what they are told in their environment
+# consumers that differ, by what they are told in their environment
+SCRIPTS = {"DIE_AT": "dying", "CLOCK": "shifted", "STALLED_S": "hasty", "STOP_AT": "stopped"}
 
 
 class Event(msgspec.Struct):

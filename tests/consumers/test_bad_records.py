@@ -1,6 +1,7 @@
 """Records nobody would want: each has its place, its neighbours are booked, and the consumer goes on, or stops with words."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
@@ -62,12 +63,15 @@ class Unnamed(str):
 
 
 async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(stage: Stage) -> None:
-    """T4, T5: never its body; what is good among it is booked, also in binary mode and under a key that disagrees."""
+    """T4, T5: never its body; what is good among it is booked, also in binary mode, in base64, and under a key that disagrees."""
     await set_settings(stage, "usage", {"max.message.bytes": str(16 << 20)})
     structured = [("content-type", b"application/cloudevents+json")]
     binary = [("content-type", b"application/json"), ("ce_specversion", b"1.0"), ("ce_type", b"llm.usage.v1"), ("ce_source", b"test"),
               ("ce_id", b"binary-1"), ("ce_time", b"2026-11-25T09:00:00Z")]  # fmt: skip
+    packed = json.loads(event("packed"))
+    packed["data_base64"] = base64.b64encode(json.dumps(packed.pop("data")).encode()).decode()
     good: list[Sent] = [
+        (b"org-0", json.dumps(packed).encode(), structured),
         (b"org-0", event("a"), structured), (b"somebody-else", event("b"), ()), (None, event("c", org="org-nobody-knows"), ()),
         (b"org-0", b'{"org":"org-0","workspace":"w","key":"key-0","cost_usd":"0.01"}', binary),
     ]  # fmt: skip
@@ -88,7 +92,7 @@ async def test_every_bad_record_is_a_dead_letter_and_its_neighbours_are_booked(s
     async with stage.database.reader.connect() as connection:
         query = "SELECT event_id FROM journal WHERE kind = 'UsageRecorded' ORDER BY event_id"
         rows = list(await connection.scalars(text(query)))
-    assert rows == ["a", "b", "binary-1", "c", "z"]
+    assert rows == ["a", "b", "binary-1", "c", "packed", "z"]
     async with httpx.AsyncClient() as client:
         metrics = (await client.get(f"http://127.0.0.1:{process.port}/metrics/")).text
     assert "ledger_record_key_mismatches_total 1.0" in metrics

@@ -111,3 +111,11 @@ async def test_a_broker_that_is_not_there_leaves_nothing_open_behind_the_error()
                 pass
         gc.collect()
     assert [str(warning.message) for warning in warned if warning.category is ResourceWarning and "Kafka" in str(warning.message)] == []
+
+
+async def test_sigterm_at_any_step_of_a_consumers_start_exits_well(stage: Stage) -> None:
+    for step in ("missing_topics", "connect", "is_current", "Consumers", "producing", "serving", "spare_the_collector"):
+        process = stage.start("usage", "pulse", STOP_AT=step)
+        code = await asyncio.to_thread(process.popen.wait, 30)
+        process.stopped = True
+        assert code == 0 and "Traceback" not in process.log(), (step, code, process.log())

@@ -1,6 +1,8 @@
 """Reading usage events: any bytes give `RecordUsage` or `Rejected`, never an exception (T4)."""
 
+import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from ledger.core.execute import execute
 from ledger.core.needs import needs
 from ledger.wire.usage import EnvelopeError, join_binary, parse_usage, split_events, trace_of
 
-from .events import NOW_US, PROMPT, TEXT_FIELDS, bad, event, good, raw
+from .events import NOW_US, PROMPT, SECRET, TEXT_FIELDS, bad, event, good, raw
 
 
 def test_a_good_event_becomes_a_command_with_every_field_in_its_place() -> None:
@@ -73,6 +75,34 @@ def test_json_that_is_no_event_is_rejected(body: bytes) -> None:
 def test_a_missing_attribute_is_named(name: str) -> None:
     spoiled = json.dumps({key: value for key, value in event().items() if key != name})
     assert bad(spoiled.encode()).detail == f"{name}: is missing"
+
+
+TEXT = "data: Expected `object`, got `str`"
+
+
+def packed(data: bytes | str | int, **attributes: Any) -> bytes:
+    """A good event with `data_base64` for its data: bytes as they are packed, anything else as it stands there."""
+    whole = event(**attributes) | {"data_base64": base64.b64encode(data).decode() if isinstance(data, bytes) else data}
+    return json.dumps({name: value for name, value in whole.items() if name != "data"}).encode()
+
+
+def test_data_in_base64_is_read_as_the_data_that_it_is() -> None:
+    """CloudEvents 1.0, JSON format, 3.1: so the JavaScript SDK sends data that it was given as bytes."""
+    data = json.dumps(event()["data"] | {"cost_usd": 1.4e-7, "key": SECRET, "messages": [PROMPT]}).encode()
+    command = good(packed(data))
+    assert command == good(raw({"cost_usd": 1.4e-7, "key": SECRET})) and command.cost == 140
+    assert good(packed(data, id="\u00e9 \ud83d\ude00")).event_id == "\u00e9 \U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [(packed(b"no JSON"), TEXT), (packed(b'{"key":"k"}}'), TEXT), (packed("@"), TEXT), (packed(b"{" * 40), TEXT),
+     (packed(7), TEXT.replace("str", "int")),
+     (packed(b'{"org":"acme"}'), "data.key: is missing"), (packed(b'{"key":"k"}', id=...), "id: is missing"),
+     (packed(b'{"a":' * 40 + b"1" + b"}" * 40), "is nested deeper than 32 levels")],
+)  # fmt: skip
+def test_what_is_wrong_with_data_in_base64_is_said(body: bytes, detail: str) -> None:
+    assert bad(body).detail == detail
 
 
 def test_a_missing_key_is_named_and_so_is_a_missing_org_without_a_token_that_says_it() -> None:
