@@ -197,8 +197,9 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         table.add_column(name, justify="right" if right else "left", no_wrap=not long, min_width=_LEAST if long else None)
     for row in rows:
         table.add_row(*(_cell(_shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
-    # Where it is wider than the terminal, that wraps lines: a name cut short could not be used
-    out.width = max(out.width, Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum)
+    least = Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum
+    if least > out.width:
+        table.width = least  # the terminal wraps its lines: a name cut short could not be used
     out.print(table if rows else "[dim]nothing[/]")
 
 
