@@ -7,12 +7,10 @@ import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
+from consumers.waiting import until_done
 from ledger.service import Service
 from ledger.store import books, inbox
-from ledger.store.away import is_away
 from ledger.wire.messages import parse_key_command
-
-WAIT_S = 1.0
 
 log = structlog.get_logger()
 
@@ -28,16 +26,12 @@ async def accept(service: Service, records: Sequence[ConsumerRecord[bytes | None
             commands.append(parse_key_command(record.value or b""))
         except msgspec.DecodeError as error:
             log.error("not_a_key_command", partition=record.partition, offset=record.offset, why=str(error))
-    while True:
-        try:
-            async with service.database.writer.begin() as connection:
-                heads = await books.heads(connection, sorted({command.org for command in commands}), open_new=False)
-                mine = [(heads[command.org][0], command) for command in commands if command.org in heads]
-                await inbox.accept(connection, mine, service.clock())
-            break
-        except Exception as error:
-            if not is_away(error):
-                raise
-            log.warning("key_commands_not_accepted", why=type(error).__name__, again_in_s=WAIT_S)
-            await asyncio.sleep(WAIT_S)
+
+    async def take() -> None:
+        async with service.database.writer.begin() as connection:
+            heads = await books.heads(connection, sorted({command.org for command in commands}), open_new=False)
+            mine = [(heads[command.org][0], command) for command in commands if command.org in heads]
+            await inbox.accept(connection, mine, service.clock())
+
+    await until_done(take, "key_commands_not_accepted")
     accepted.set()

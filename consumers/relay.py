@@ -7,25 +7,20 @@ the database between the two may come after another relay, with what is old by t
 `ledger.key-status` only the last record of a key is kept.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import Row
 
+from consumers.waiting import until_done
 from ledger.kafka import Kafka, publish
 from ledger.service import Service
 from ledger.store import outbox
-from ledger.store.away import is_away
 from ledger.store.dialect import claim
 
 MOST_MESSAGES = 1_000
-WAIT_S = 1.0
-
-log = structlog.get_logger()
 
 
 async def relay_once(service: Service, kafka: Kafka, producer: AIOKafkaProducer) -> int:
@@ -55,13 +50,9 @@ async def _relay_shard(service: Service, kafka: Kafka, producer: AIOKafkaProduce
 
 async def _tell_newest(service: Service, rows: Sequence[Row[Any]]) -> None:
     """Nothing else is done before that: the lock may have been another's while this published."""
-    while True:
-        try:
-            async with service.database.writer.begin() as connection:
-                await outbox.put_newest(connection, rows)
-            return
-        except Exception as error:
-            if not is_away(error):
-                raise
-            log.warning("newest_states_not_told", why=type(error).__name__, again_in_s=WAIT_S)
-            await asyncio.sleep(WAIT_S)
+
+    async def tell() -> None:
+        async with service.database.writer.begin() as connection:
+            await outbox.put_newest(connection, rows)
+
+    await until_done(tell, "newest_states_not_told")

@@ -82,6 +82,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def own_database(postgres: Server, postgres_template: str) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database with the schema at head."""
+    url = postgres.create_database(postgres_template)
+    yield url
+    postgres.drop_database(url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a fresh database with the schema at head, once on SQLite and once on PostgreSQL."""
@@ -90,10 +98,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
     else:
-        server: Server = request.getfixturevalue("postgres")
-        url = server.create_database(request.getfixturevalue("postgres_template"))
-        yield url
-        server.drop_database(url)
+        yield request.getfixturevalue("own_database")
 
 
 @pytest.fixture

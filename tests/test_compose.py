@@ -107,13 +107,6 @@ def test_no_secret_stands_in_the_file(services: dict[str, dict[str, Any]]) -> No
 
 
 @pytest.fixture
-def database_on_postgres(postgres: Server, postgres_template: str) -> Iterator[str]:
-    url = postgres.create_database(postgres_template)
-    yield url
-    postgres.drop_database(url)
-
-
-@pytest.fixture
 def empty_database(postgres: Server) -> Iterator[str]:
     url = postgres.create_database()
     yield url
@@ -163,7 +156,7 @@ def test_the_health_checks_ask_what_the_processes_answer(services: dict[str, dic
 
 
 def test_its_consumers_run_on_the_topics_that_it_creates(
-    services: dict[str, dict[str, Any]], database_on_postgres: str, kafka: Kafka
+    services: dict[str, dict[str, Any]], own_database: str, kafka: Kafka
 ) -> None:
     prefix = f"compose-{uuid.uuid4().hex[:8]}."
     settings = {"LEDGER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "LEDGER_TOPIC_PREFIX": prefix}
@@ -172,6 +165,6 @@ def test_its_consumers_run_on_the_topics_that_it_creates(
         process.start()
         assert process.wait() == 0, process.log()
     assert services["consumers"]["entrypoint"] == ["python", "-m", "consumers"]
-    with running_consumers(database_on_postgres, kafka.bootstrap, prefix, services["consumers"]["command"]) as address:
+    with running_consumers(own_database, kafka.bootstrap, prefix, services["consumers"]["command"]) as address:
         assert httpx.get(f"http://{address}/livez").status_code == 200
         assert "ledger_journal_entries" in httpx.get(f"http://{address}/metrics", follow_redirects=True).text

@@ -4,7 +4,6 @@ import csv
 import getpass
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..api.models import Text as Said
 from ..api.values import checked_scope
+from ..core.connections import is_hash
 from ..metrics import Metrics
 from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
@@ -34,7 +34,6 @@ from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
 PIPED_WIDTH = 240
-_HASH = re.compile("[0-9a-f]{64}")
 _SENTENCES = ("reasons", "error")  # columns that may take several lines
 _LEAST = 30  # and are at least so wide
 # no emoji: a key that is called `a` is not the sign that `:a:` stands for
@@ -205,7 +204,7 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
 
 def _shortened(credential: Any) -> Any:
     """A credential as a table shows it: of a hash the first digits, which leave room for the rest of the line."""
-    return f"{credential[:12]}…" if isinstance(credential, str) and _HASH.fullmatch(credential) else credential
+    return f"{credential[:12]}…" if isinstance(credential, str) and is_hash(credential) else credential
 
 
 def _cell(value: Any) -> Text:

@@ -24,7 +24,7 @@ from ..store import observed, reports
 from ..store.books import connection_of
 from ..wire.table import TableError, columns_of, rows_of
 from ..wire.usage import EnvelopeError, parse_usage
-from .common import OrgOption, Wrong, err, out, progress, run, serving, the_org
+from .common import OrgOption, Wrong, err, out, progress, refuse, run, serving, the_org
 
 TOGETHER = 10_000  # calls handed over at once
 MOST_UNDER_WAY = 3
@@ -77,9 +77,8 @@ def import_usage(
     """
 
     async def work() -> int:
-        for option, given in (("--map", columns), ("--source", source)):
-            if given and kind is not Kinds.CSV:
-                raise Wrong(f"{option} is for --format csv; files of {kind} say by themselves what is what")
+        if kind is not Kinds.CSV:
+            refuse({"--map": columns, "--source": source}, f"is for --format csv; files of {kind} say by themselves what is what")
         async with serving() as service:
             how = await _source(service, kind, org, connection, columns or [], source or SOURCE)
             return await _Import(service, how).files(files, start)

@@ -8,10 +8,9 @@ import typer
 from msgspec.structs import replace
 from rich.text import Text
 
-from ..core import commands as c
 from ..core import entries as e
 from ..core.caps import Rule
-from ..core.commands import Command, Reason, Result, Status, TurnKey
+from ..core.commands import Command, Reason, RemoveCap, RemoveConnection, RemoveGuardrail, Result, Status, TurnKey
 from ..core.keys import State
 from ..core.money import usd_text
 from ..core.window import date_of
@@ -22,7 +21,7 @@ from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, 
 from .policy import PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
-_GONE = (c.RemoveCap, c.RemoveGuardrail, c.RemoveConnection)
+_REMOVING = (RemoveCap, RemoveGuardrail, RemoveConnection)
 _STYLE = {"+": "green", "~": "yellow", "-": "red", "!": "bold"}
 
 
@@ -86,7 +85,7 @@ def _refuse(name: str, orders: list[Command], results: list[Result]) -> None:
     wrong = [
         result
         for order, result in zip(orders, results, strict=True)
-        if result.status is Status.REJECTED and not (isinstance(order, _GONE) and result.reason is Reason.NOT_FOUND)
+        if result.status is Status.REJECTED and not (isinstance(order, _REMOVING) and result.reason is Reason.NOT_FOUND)
     ]
     refused = [result.detail or str(result.reason) for result in wrong]
     if refused:

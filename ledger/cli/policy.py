@@ -44,7 +44,7 @@ class Policy(BaseModel):
         return self.about.id
 
     def orders(
-        self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], credentials: Mapping[str, Sequence[str]] = {},
+        self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], credentials: Mapping[str, Sequence[str]],
         *, prune: bool,
     ) -> list[c.Command]:  # fmt: skip
         """What to order so that the org becomes what the file says; orders that change nothing make no entry.

@@ -90,13 +90,13 @@ def _engine(url: str, **pool: int) -> AsyncEngine:
 
 def _kind(url: str) -> str:
     """`postgresql` or `sqlite`. Raises ValueError for others."""
-    name, found, _ = url.partition("://")
+    scheme, found, _ = url.partition("://")
     if not found:
         raise ValueError("is not the URL of a database, such as sqlite:///ledger.db or postgresql://…")
-    kind = {"postgres": "postgresql"}.get(name.partition("+")[0], name.partition("+")[0])
-    if kind not in ("postgresql", "sqlite"):
-        raise ValueError(f"{name!r} is neither postgresql:// nor sqlite:///")
-    return kind
+    name = scheme.partition("+")[0]  # SQLAlchemy's users name a driver behind it
+    if name not in ("postgresql", "postgres", "sqlite"):
+        raise ValueError(f"{scheme!r} is neither postgresql:// nor sqlite:///")
+    return "sqlite" if name == "sqlite" else "postgresql"
 
 
 def connect(url: str, read_url: str | None = None) -> Database:

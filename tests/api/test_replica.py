@@ -1,7 +1,7 @@
 """A replica (LEDGER_READ_DATABASE_URL) may lag or be away: people's questions bear that, and nothing else is asked of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -30,20 +30,13 @@ DAY_CAP = Rule(period=Period.DAY, limit=Nanos(5 * USD), action=Action.PAUSE)
 
 
 @pytest.fixture
-def primary(postgres: Server, postgres_template: str) -> Iterator[str]:
-    url = postgres.create_database(postgres_template)
-    yield url
-    postgres.drop_database(url)
-
-
-@pytest.fixture
-async def far_behind(postgres: Server, primary: str) -> AsyncIterator[Stage]:
+async def far_behind(postgres: Server, own_database: str) -> AsyncIterator[Stage]:
     """An org whose replica shows one entry for ever: a copy that was made then, the furthest that a replica can lag."""
-    first = connect(primary)
+    first = connect(own_database)
     await Service(first, Metrics(), lambda: NOW_US).record([SetOrg(org="acme", by="will", time_zone="America/New_York")])
     await first.close()  # PostgreSQL copies no database that is in use
-    copy = await asyncio.to_thread(postgres.create_database, primary.rsplit("/", 1)[1])
-    database = connect(primary, copy)
+    copy = await asyncio.to_thread(postgres.create_database, own_database.rsplit("/", 1)[1])
+    database = connect(own_database, copy)
     async with staged(database) as stage:
         await stage.order(SetCap(org="acme", by="will", cap="day", scope="key:k", rule=DAY_CAP))
         yield stage
@@ -79,18 +72,18 @@ async def test_a_breach_pauses_its_key_at_once_however_far_the_replica_is_behind
     assert stage.api.turned == [("k", "paused")]
 
 
-async def test_doctor_says_how_far_the_replica_is_behind(far_behind: Stage, primary: str) -> None:
+async def test_doctor_says_how_far_the_replica_is_behind(far_behind: Stage, own_database: str) -> None:
     database = far_behind.service.database
     async with database.snapshot() as connection:
         behind = (await far_behind.head(connection)).seq - 1
     assert await _said(far_behind, database) == (Level.WARN, f"is {behind} entries behind")
-    abreast = connect(primary, primary)
+    abreast = connect(own_database, own_database)
     assert await _said(far_behind, abreast) == (Level.WELL, "shows every entry")
     await abreast.close()
 
 
-async def test_a_replica_that_is_away_stops_nothing_but_the_questions_it_would_answer(app: FastAPI, primary: str) -> None:
-    database = connect(primary, f"postgresql://postgres@127.0.0.1:{free_port()}/ledger")
+async def test_a_replica_that_is_away_stops_nothing_but_the_questions_it_would_answer(app: FastAPI, own_database: str) -> None:
+    database = connect(own_database, f"postgresql://postgres@127.0.0.1:{free_port()}/ledger")
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with staged(database) as stage, httpx.AsyncClient(transport=transport, base_url="http://ledger") as client:
         api = await _let_in(app, stage, client)

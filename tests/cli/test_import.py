@@ -210,4 +210,4 @@ def ledger_has_begun(ledger: Ledger) -> bool:
 @pytest.mark.parametrize("option", [("--map", "cost_usd=cost"), ("--source", "old-books")])
 def test_an_option_for_csv_is_refused_for_other_files_and_not_passed_over(ledger: Ledger, option: tuple[str, str]) -> None:
     code, out, err = ledger("import", file(ledger, "usage.jsonl", raw()), *option)
-    assert code == 1 and not out and f"{option[0]} is for --format csv" in err
+    assert code == 1 and not out and f"{option[0]}: is for --format csv" in err

@@ -1,20 +1,12 @@
 """A stage for tests of the consumers: a database and topics of its own on the run's servers."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.consumers.harness import Stage, staged
 from tests.servers.kafka import Server as KafkaServer
-from tests.servers.postgres import Server as PostgresServer
-
-
-@pytest.fixture
-def own_database(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    url = postgres.create_database(postgres_template)
-    yield url
-    postgres.drop_database(url)
 
 
 @pytest.fixture
