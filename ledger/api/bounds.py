@@ -1,4 +1,4 @@
-"""Owns the bounds of a request before any route sees it (T4): its path as sent, and how long its body may be."""
+"""Owns how a request reaches the routes: its path as sent, HEAD as the GET that it asks about, its body within bounds (T4)."""
 
 import asyncio
 import zlib
@@ -30,6 +30,8 @@ class Bounds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # load balancers ask so; the server sends an answer to it without its body
+            scope = {**scope, "method": "GET"}
         raw = scope.get("raw_path") or scope["path"].encode()
         scope["path"] = raw.partition(b"?")[0].decode("latin-1")
         most = MOST_USAGE_BODY if scope["path"].startswith(_USAGE) else MOST_BODY

@@ -170,6 +170,13 @@ def test_a_body_that_is_too_long_is_refused_and_its_sender_gets_the_answer(serve
     assert served.client.get("/v1/orgs/acme").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/orgs", "/v1/orgs/nobody", "/v1/usage", "/openapi.json", "/docs"])
+def test_head_is_answered_as_get_without_a_body(served: Process, path: str) -> None:
+    asked, told = served.client.get(path), served.client.head(path)
+    assert (told.status_code, told.headers["content-type"], told.content) == (asked.status_code, asked.headers["content-type"], b"")
+    assert served.client.get("/livez").json() == {"status": "alive"}  # on the same connection: nothing of a body lay in it
+
+
 def test_a_body_of_exactly_the_bound_is_read(served: Process) -> None:
     one = json.dumps(old("e1")).encode()
     whole = one + b"\n" * (MOST_USAGE_BODY - len(one))
