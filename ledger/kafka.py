@@ -38,6 +38,8 @@ class Kafka(NamedTuple):
     username: str | None = None
     password: str | None = None
     cafile: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
 
     def topic(self, name: str) -> str:
         """A topic's full name."""
@@ -47,10 +49,19 @@ class Kafka(NamedTuple):
         """What aiokafka's clients are given to connect."""
         given: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.protocol, "client_id": "ledger"}
         if self.protocol.endswith("SSL"):
-            given["ssl_context"] = ssl.create_default_context(cafile=self.cafile)
+            given["ssl_context"] = tls(self.cafile, self.certfile, self.keyfile)
         if self.protocol.startswith("SASL"):
             given |= {"sasl_mechanism": self.mechanism, "sasl_plain_username": self.username, "sasl_plain_password": self.password}
         return given
+
+
+def tls(cafile: str | None, certfile: str | None, keyfile: str | None) -> ssl.SSLContext:
+    """How a broker's certificate is checked, and what is shown to a broker that asks for one: a certificate, whose key may lie in the
+    same file. Raises OSError, of which SSLError is one."""
+    context = ssl.create_default_context(cafile=cafile)
+    if certfile is not None:
+        context.load_cert_chain(certfile, keyfile, password="")  # where a key is encrypted, nobody is asked at a terminal
+    return context
 
 
 class Topic(NamedTuple):

@@ -6,7 +6,6 @@ called `ledger` is not taken for ours.
 
 import difflib
 import re
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .gateways.channels import Channel, EmailChannel, SlackChannel, WebhookChannel
-from .kafka import Kafka
+from .kafka import Kafka, tls
 
 PREFIX = "LEDGER_"
 _FROM_KUBERNETES = re.compile(r"LEDGER_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=).*")
@@ -54,6 +53,8 @@ class Settings(BaseModel):
     kafka_sasl_username: str | None = Field(default=None, description="user at Kafka")
     kafka_sasl_password: str | None = Field(default=None, description="password at Kafka")
     kafka_ssl_cafile: str | None = Field(default=None, description="certificates that Kafka's own is checked against")
+    kafka_ssl_certfile: str | None = Field(default=None, description="the ledger's own certificate, where Kafka asks for one")
+    kafka_ssl_keyfile: str | None = Field(default=None, description="its key, not encrypted, where that lies in a file of its own")
     topic_prefix: str = Field(default="", pattern="^[A-Za-z0-9._-]{0,100}$", description="stands before the name of every topic")
 
     @field_validator("listen")
@@ -68,8 +69,8 @@ class Settings(BaseModel):
     @classmethod
     def _certificates(cls, path: str | None) -> str | None:
         try:
-            ssl.create_default_context(cafile=path)
-        except OSError as error:  # an SSLError is one
+            tls(path, None, None)
+        except OSError as error:
             raise ValueError(f"{path} holds no certificates: {error.strerror or error}") from None
         return path
 
@@ -91,6 +92,20 @@ class Settings(BaseModel):
             raise ValueError("LEDGER_KAFKA_SASL_USERNAME and LEDGER_KAFKA_SASL_PASSWORD go together")
         return self
 
+    @model_validator(mode="after")
+    def _own_certificate(self) -> "Settings":
+        if self.kafka_ssl_certfile is None:
+            if self.kafka_ssl_keyfile is not None:
+                raise ValueError("LEDGER_KAFKA_SSL_KEYFILE goes with LEDGER_KAFKA_SSL_CERTFILE")
+            return self
+        if not self.kafka_security_protocol.endswith("SSL"):
+            raise ValueError(f"LEDGER_KAFKA_SECURITY_PROTOCOL is {self.kafka_security_protocol}: LEDGER_KAFKA_SSL_CERTFILE goes with …SSL")
+        try:
+            tls(None, self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
+        except OSError as error:
+            raise ValueError(f"LEDGER_KAFKA_SSL_CERTFILE and …_KEYFILE are not a certificate and its unencrypted key: {error.strerror or error}") from None
+        return self
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
@@ -104,7 +119,7 @@ def kafka_of(given: Settings) -> Kafka | None:
         return None
     return Kafka(
         given.kafka_bootstrap_servers, given.topic_prefix, given.kafka_security_protocol, given.kafka_sasl_mechanism,
-        given.kafka_sasl_username, given.kafka_sasl_password, given.kafka_ssl_cafile,
+        given.kafka_sasl_username, given.kafka_sasl_password, given.kafka_ssl_cafile, given.kafka_ssl_certfile, given.kafka_ssl_keyfile,
     )  # fmt: skip
 
 

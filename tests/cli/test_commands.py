@@ -287,6 +287,7 @@ def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Led
         ("LEDGER_DATABASE_URL_FILE", "nowhere", "can't be read"), ("LEDGER_PORT", "8081", "is not a setting"),
         ("LEDGER_KAFKA_SSL_CAFILE", "nowhere", "holds no certificates"), ("LEDGER_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "USERNAME"),
         ("LEDGER_KAFKA_SASL_USERNAME", "ledger", "PLAINTEXT"), ("LEDGER_KAFKA_SASL_PASSWORD", "secret", "USERNAME"),
+        ("LEDGER_KAFKA_SSL_CERTFILE", "own.pem", "PLAINTEXT"), ("LEDGER_KAFKA_SSL_KEYFILE", "own.key", "CERTFILE"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [("serve",), ("get", "orgs"), ("doctor",)])

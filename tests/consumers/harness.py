@@ -265,9 +265,11 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def staged(bootstrap: str, database_url: str, directory: Path, replication: int = 1) -> AsyncIterator[Stage]:
-    """Topics of their own, caps on every key; processes end with the block."""
-    stage = Stage(Kafka(bootstrap, f"t{uuid.uuid4().hex[:8]}."), database_url, directory)
+async def staged(
+    bootstrap: str, database_url: str, directory: Path, replication: int = 1, **shown: str
+) -> AsyncIterator[Stage]:  # fmt: skip
+    """Topics of their own, caps on every key; processes end with the block. `shown`: what a cluster asks for, as `Kafka` has it."""
+    stage = Stage(Kafka(bootstrap, f"t{uuid.uuid4().hex[:8]}.", **shown), database_url, directory)
     await create_topics(stage.kafka, PARTITIONS, replication)
     try:
         await stage.cap_all()

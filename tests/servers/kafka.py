@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -28,6 +29,17 @@ class NoKafka(Exception):
     """None could be had; the message says what was tried."""
 
 
+class Guard(NamedTuple):
+    """How a cluster is kept from strangers: its listeners' protocol, settings beside the usual ones, and what aiokafka's clients show."""
+
+    protocol: str
+    settings: Mapping[str, object]
+    client: Mapping[str, Any]
+
+
+OPEN = Guard("PLAINTEXT", {}, {})
+
+
 @dataclass
 class Server:
     """A running cluster. `bootstrap` is what clients are given; `how` says where it came from; `nodes` can be stopped and killed (none
@@ -36,6 +48,7 @@ class Server:
     bootstrap: str
     how: str
     nodes: list[Process | Container] = field(default_factory=list)
+    client: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, node: int = 0) -> None:
         """Brings the node back with its data on its port; returns when the whole cluster answers."""
@@ -60,7 +73,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=10_000)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=10_000, **self.client)
         try:
             await admin.start()
             yield admin
@@ -101,18 +114,18 @@ def running_kafka() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def own_kafka(nodes: int = 1) -> Iterator[Server]:
+def own_kafka(nodes: int = 1, guard: Guard = OPEN) -> Iterator[Server]:
     """A cluster for the caller alone, to stop and kill as it likes: one node, or three with replication 3 and min in-sync 2.
     Raises NoKafka."""
     ports = [(free_port(), free_port()) for _ in range(nodes)]
     if docker_answers():
-        how, cluster = f"Docker, {IMAGE}", _in_docker(ports)
+        how, cluster = f"Docker, {IMAGE}", _in_docker(ports, guard)
     elif installed():
-        how, cluster = f"the jars in {JARS}", _local(ports)
+        how, cluster = f"the jars in {JARS}", _local(ports, guard)
     else:
         raise NoKafka("no Kafka: LEDGER_TEST_KAFKA_BOOTSTRAP is unset, no Docker daemon answers, and `make servers` has not installed it")
     with cluster as running:
-        server = Server(",".join(f"127.0.0.1:{port}" for port, _ in ports), how, running)
+        server = Server(",".join(f"127.0.0.1:{port}" for port, _ in ports), how, running, guard.client)
         for node in running:
             node.start()
         asyncio.run(server._ready())
@@ -125,7 +138,7 @@ def installed() -> bool:
     return shutil.which("java") is not None and copied.exists() and copied.read_bytes() == POM.read_bytes()
 
 
-def _settings(node: int, nodes: int, listen: dict[str, str], advertise: dict[str, str], voters: str) -> dict[str, object]:
+def _settings(node: int, nodes: int, listen: dict[str, str], advertise: dict[str, str], voters: str, guard: Guard) -> dict[str, object]:
     copies, in_sync = min(3, nodes), max(1, min(3, nodes) - 1)
     return {
         "process.roles": "broker,controller",
@@ -135,7 +148,7 @@ def _settings(node: int, nodes: int, listen: dict[str, str], advertise: dict[str
         "advertised.listeners": ",".join(f"{name}://{address}" for name, address in advertise.items()),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "INSIDE",
-        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listen),
+        "listener.security.protocol.map": ",".join(f"{name}:{guard.protocol if name != 'CONTROLLER' else 'PLAINTEXT'}" for name in listen),
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,
         "min.insync.replicas": in_sync,
@@ -151,18 +164,19 @@ def _settings(node: int, nodes: int, listen: dict[str, str], advertise: dict[str
         "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 500,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
+        **guard.settings,
     }
 
 
 @contextlib.contextmanager
-def _local(ports: list[tuple[int, int]]) -> Iterator[list[Process | Container]]:
+def _local(ports: list[tuple[int, int]], guard: Guard) -> Iterator[list[Process | Container]]:
     voters = ",".join(f"{node}@127.0.0.1:{control}" for node, (_, control) in enumerate(ports, 1))
     with contextlib.ExitStack() as homes:
         running: list[Process | Container] = []
         for node, (port, control) in enumerate(ports, 1):
             home = homes.enter_context(home_for("kafka"))
             listen = {"INSIDE": f"127.0.0.1:{port}", "CONTROLLER": f"127.0.0.1:{control}"}
-            settings = {**_settings(node, len(ports), listen, listen, voters), "log.dirs": home / "data"}
+            settings = {**_settings(node, len(ports), listen, listen, voters, guard), "log.dirs": home / "data"}
             (home / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
             java = ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*"]
             format_ = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", "server.properties"]
@@ -172,7 +186,7 @@ def _local(ports: list[tuple[int, int]]) -> Iterator[list[Process | Container]]:
 
 
 @contextlib.contextmanager
-def _in_docker(ports: list[tuple[int, int]]) -> Iterator[list[Process | Container]]:
+def _in_docker(ports: list[tuple[int, int]], guard: Guard) -> Iterator[list[Process | Container]]:
     network = f"ledger-test-{uuid.uuid4().hex[:8]}"
     voters = ",".join(f"{node}@{network}-{node}:9093" for node in range(1, len(ports) + 1))
     running: list[Process | Container] = []
@@ -182,7 +196,7 @@ def _in_docker(ports: list[tuple[int, int]]) -> Iterator[list[Process | Containe
             name = f"{network}-{node}"
             listen = {"INSIDE": ":19092", "OUTSIDE": f":{port}", "CONTROLLER": ":9093"}
             advertise = {"INSIDE": f"{name}:19092", "OUTSIDE": f"127.0.0.1:{port}"}
-            settings = {**_settings(node, len(ports), listen, advertise, voters), "log.dirs": "/tmp/kafka-logs"}
+            settings = {**_settings(node, len(ports), listen, advertise, voters, guard), "log.dirs": "/tmp/kafka-logs"}
             given = [f"-eKAFKA_{key.replace('.', '_').upper()}={value}" for key, value in settings.items()]
             given += [f"-eCLUSTER_ID={CLUSTER}", "-eKAFKA_HEAP_OPTS=-Xms256m -Xmx512m"]
             docker("create", "--name", name, "--network", network, f"-p127.0.0.1:{port}:{port}", *given, IMAGE)
