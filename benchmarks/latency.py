@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.figures import Figure
 from benchmarks.kafka import consumer, pin, prepared
-from benchmarks.population import PARTITIONS, Population, narrow, records
+from benchmarks.population import PARTITIONS, Population, narrow, records, send_batches
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import Command, SetCap
 from ledger.core.money import USD, Nanos
@@ -67,8 +67,7 @@ async def _once(server_url: str, kafka: Kafka, rate: int) -> list[float]:
             began, done = time.perf_counter(), 0
             for n in range(seconds * 100):
                 due = min(len(made), (n + 1) * rate // 100)
-                for org, value in made[done:due]:
-                    await producer.send(kafka.topic(USAGE), value, key=org.encode())
+                await send_batches(producer, kafka.topic(USAGE), made[done:due])
                 done = due
                 if n % 100 == 50:
                     sent[f"runaway-{n // 100}"] = time.perf_counter()

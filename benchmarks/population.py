@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -104,30 +105,38 @@ def records(who: Population, count: int, seed: int, *, timed_ids: bool = False) 
         yield from late
 
 
-async def produce(kafka: Kafka, topic: str, made: Iterator[tuple[str, bytes]]) -> int:
+async def produce(kafka: Kafka, topic: str, made: Iterable[tuple[str, bytes]]) -> int:
     """Fills a topic, each org in one partition; how many records."""
     producer = AIOKafkaProducer(**kafka.client(), compression_type="lz4", max_batch_size=65_536, linger_ms=20)
     await producer.start()
-    places: dict[str, int] = {}
-    waiting: list[asyncio.Future[Any]] = []
-    batches: dict[int, BatchBuilder] = {}
-    count = 0
     try:
-        for org, value in made:
-            count += 1
-            place = places.get(org)
-            if place is None:
-                place = places[org] = (murmur2(org.encode()) & 0x7FFFFFFF) % PARTITIONS
-            builder = batches.get(place)
-            if builder is None:
-                builder = batches[place] = producer.create_batch()
-            if builder.append(key=org.encode(), value=value, timestamp=None) is None:
-                waiting.append(await producer.send_batch(builder, topic, partition=place))
-                builder = batches[place] = producer.create_batch()
-                builder.append(key=org.encode(), value=value, timestamp=None)
-        for place, builder in batches.items():
-            waiting.append(await producer.send_batch(builder, topic, partition=place))
-        await asyncio.gather(*waiting)
+        count, sent = await send_batches(producer, topic, made)
+        await asyncio.gather(*sent)
     finally:
         await producer.stop()
     return count
+
+
+async def send_batches(producer: AIOKafkaProducer, topic: str, made: Iterable[tuple[str, bytes]]) -> tuple[int, list[asyncio.Future[Any]]]:
+    """Sends records in batches of the producer's own, a tenth of the work that sending each by itself is; how many, and their answers."""
+    sent: list[asyncio.Future[Any]] = []
+    batches: dict[int, BatchBuilder] = {}
+    count = 0
+    for org, value in made:
+        count += 1
+        place = _place(org)
+        builder = batches.get(place)
+        if builder is None:
+            builder = batches[place] = producer.create_batch()
+        if builder.append(key=org.encode(), value=value, timestamp=None) is None:
+            sent.append(await producer.send_batch(builder, topic, partition=place))
+            builder = batches[place] = producer.create_batch()
+            builder.append(key=org.encode(), value=value, timestamp=None)
+    for place, builder in batches.items():
+        sent.append(await producer.send_batch(builder, topic, partition=place))
+    return count, sent
+
+
+@cache
+def _place(org: str) -> int:
+    return (murmur2(org.encode()) & 0x7FFFFFFF) % PARTITIONS

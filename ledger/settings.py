@@ -103,7 +103,8 @@ class Settings(BaseModel):
         try:
             tls(None, self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
         except OSError as error:
-            raise ValueError(f"LEDGER_KAFKA_SSL_CERTFILE and …_KEYFILE are not a certificate and its unencrypted key: {error.strerror or error}") from None
+            why = error.strerror or error
+            raise ValueError(f"LEDGER_KAFKA_SSL_CERTFILE and …_KEYFILE are not a certificate and its unencrypted key: {why}") from None
         return self
 
     @property
