@@ -36,7 +36,10 @@ AUDIO = (  # of input, as the rate card has it
     "gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio",
     "gen_ai.usage.prompt_token_details.audio_tokens", "gen_ai.usage.input_token_details.audio_tokens",
 )  # fmt: skip
-MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id")
+MODEL = (
+    "gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id",
+    "langfuse.observation.model.name",
+)  # fmt: skip
 PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider", "gen_ai.model.provider")
 COST = ("ledger.cost_usd", "gen_ai.usage.total_cost")
 ESTIMATE = ("gen_ai.usage.cost", "operation.cost", "gen_ai.cost.total_cost", "llm.cost.total")
@@ -48,19 +51,21 @@ USER = (
 SESSION = ("session.id", "gen_ai.conversation.id", "ai.telemetry.metadata.sessionId")
 RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
 VIRTUAL = ("bifrost.virtual_key.id", "gen_ai.virtual_key_id")  # a gateway's own key: its service is the same for all
-KIND, AGENT, STEP = "openinference.span.kind", "agent_name", "ai.operationId"
+KIND, AGENT, STEP, OBSERVED = "openinference.span.kind", "agent_name", "ai.operationId", "langfuse.observation.type"
 OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
 OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
     {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *AUDIO, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER,
-     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OPENROUTER_TRACE,
+     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OBSERVED,
+     OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
 _SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "plan", "execute_tool"})  # their totals are their calls' again
 _COUNTS = frozenset({"tokenize", "count_tokens"})  # says what a call would take, for nothing
 _MODELS = frozenset({"LLM", "EMBEDDING"})  # OpenInference's kinds of span that are calls to a model
+_GENERATING = frozenset({"generation", "embedding"})  # Langfuse's, whose own count of tokens is not one of input and output
 _DOES = ".do"  # Vercel's AI SDK: `ai.generateText` sums up what each `ai.generateText.doGenerate` in it used
 _ANSWERING = frozenset({"chat", "text_completion", "generate_content"})
 _TOKENLESS = frozenset({"image_generation", "speech", "transcription", "translation", "rerank"})  # nothing shows but that it was answered
@@ -104,7 +109,8 @@ def is_call(span: Span) -> bool:
     if not says_usage(span):
         if operation in _TOKENLESS:
             return not span.failed and first(a, MODEL) is not None
-        return (operation is None or operation in _ANSWERING) and not span.failed and bool(kind or a.get(RESPONSE))
+        answered = bool(kind or a.get(RESPONSE) or a.get(OBSERVED) in _GENERATING)
+        return answered and not span.failed and (operation is None or operation in _ANSWERING)
     return operation is not None or AGENT not in a or first(a, MODEL) is not None
 
 

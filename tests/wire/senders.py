@@ -144,6 +144,11 @@ BIFROST_COUNTED = ENVOY_COUNTED | {"gen_ai.operation.name": "count_tokens", "gen
 CLOUDFLARE: dict[str, Any] = _used(1033, 233) | {
     "gen_ai.request.model": GPT, "gen_ai.model.provider": "openai", "gen_ai.usage.cost": 0.000309, "gen_ai.prompt_json": "[]",
 }  # fmt: skip
+# langfuse 5.0.4
+LANGFUSE: dict[str, Any] = {
+    "langfuse.observation.type": "generation", "langfuse.observation.model.name": GPT,
+    "langfuse.observation.usage_details": '{"input": 700, "output": 233, "input_cached_tokens": 333}',
+}  # fmt: skip
 # rig, from Rust
 RIG = _ASKED | _used(1033, 233) | {"gen_ai.response.model": GPT, "gen_ai.response.id": OPENAI_ID, "gen_ai.usage.cached_tokens": 333}
 

@@ -99,7 +99,8 @@ def test_no_cost_in_a_librarys_price_list_is_no_price_and_a_gateways_is_one() ->
     "said",
     [
         s.PYDANTIC_OLD_AGENT, s.TRACELOOP | {"gen_ai.operation.name": "invoke_agent"},
-        s.VERCEL_SUM, s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
+        s.VERCEL_SUM, s.LANGFUSE | {"langfuse.observation.type": "agent"},
+        s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
         s.TRACELOOP | {"gen_ai.operation.name": "plan"},
         s.OPENINFERENCE | {"openinference.span.kind": "AGENT"}, s.OPENINFERENCE | {"openinference.span.kind": "CHAIN"},
     ],
@@ -145,7 +146,7 @@ def test_a_response_id_that_may_come_again_does_not_make_two_calls_one(response:
     assert one.digest != other.digest
 
 
-@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD])
+@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD, s.LANGFUSE])
 def test_a_call_whose_usage_was_not_told_is_one_without_a_price(said: dict[str, Any]) -> None:
     """M4: a stream that was not asked for its usage; embeddings whose library tells none."""
     (call,) = calls(s.span(said))
