@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from .. import embedded
 from ..api.app import build_app
+from ..api.protocol import Protocol
 from ..chores import chores
 from ..collector import spare_the_collector
 from ..gateways.outward import open_gateway
@@ -178,7 +179,8 @@ async def _metrics_served(given: Settings, service: Service) -> AsyncIterator[No
 async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicorn.Server, asyncio.Task[None]]]:
     host, port = given.address
     config = uvicorn.Config(
-        build_app(service, os.environ), host, port, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S, backlog=2048
+        build_app(service, os.environ), host, port, http=Protocol, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S,
+        backlog=2048,
     )
     server = _Server(config)
     task = asyncio.create_task(_until_stopped(server, given.listen))

@@ -18,19 +18,29 @@ OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.t
 CACHED = (
     "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.input_tokens.cached", "gen_ai.usage.cache_read_input_tokens",
     "gen_ai.usage.details.cache_read_input_tokens", "llm.token_count.prompt_details.cache_read", "ai.usage.cachedInputTokens",
+    "gen_ai.usage.cached_tokens", "gen_ai.usage.prompt_token_details.cached_read_tokens",
+    "gen_ai.usage.input_token_details.cached_read_tokens",
 )  # fmt: skip
 WRITTEN = (
     "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.input_tokens.cache_write",
     "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.details.cache_creation_input_tokens",
     "llm.token_count.prompt_details.cache_write", "ai.usage.inputTokenDetails.cacheWriteTokens",
+    "gen_ai.usage.prompt_token_details.cached_write_tokens", "gen_ai.usage.input_token_details.cached_write_tokens",
 )  # fmt: skip
 REASONING = (
     "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.reasoning_tokens",
     "gen_ai.usage.details.reasoning_tokens", "llm.token_count.completion_details.reasoning", "ai.usage.reasoningTokens",
+    "gen_ai.usage.completion_token_details.reasoning_tokens", "gen_ai.usage.output_token_details.reasoning_tokens",
 )  # fmt: skip
-AUDIO = ("gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio")  # of input, as the rate card has it
-MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id")
-PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider")
+AUDIO = (  # of input, as the rate card has it
+    "gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio",
+    "gen_ai.usage.prompt_token_details.audio_tokens", "gen_ai.usage.input_token_details.audio_tokens",
+)  # fmt: skip
+MODEL = (
+    "gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id",
+    "langfuse.observation.model.name",
+)  # fmt: skip
+PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider", "gen_ai.model.provider")
 COST = ("ledger.cost_usd", "gen_ai.usage.total_cost")
 ESTIMATE = ("gen_ai.usage.cost", "operation.cost", "gen_ai.cost.total_cost", "llm.cost.total")
 KEY, WORKSPACE, MEMBER, PRESET = "ledger.key", "ledger.workspace", "ledger.member", "ledger.preset"
@@ -40,20 +50,25 @@ USER = (
 )  # fmt: skip
 SESSION = ("session.id", "gen_ai.conversation.id", "ai.telemetry.metadata.sessionId")
 RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
-KIND, AGENT, STEP = "openinference.span.kind", "agent_name", "ai.operationId"
+VIRTUAL = ("bifrost.virtual_key.id", "gen_ai.virtual_key_id")  # a gateway's own key: its service is the same for all
+KIND, AGENT, STEP, OBSERVED = "openinference.span.kind", "agent_name", "ai.operationId", "langfuse.observation.type"
 OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
 OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
     {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *AUDIO, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER,
-     *SESSION, RESPONSE, OPERATION, SERVICE, KIND, AGENT, STEP, OPENROUTER_TRACE,
+     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OBSERVED,
+     OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
-_SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "execute_tool"})  # their totals are their calls' again
+_SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "plan", "execute_tool"})  # their totals are their calls' again
+_COUNTS = frozenset({"tokenize", "count_tokens"})  # says what a call would take, for nothing
 _MODELS = frozenset({"LLM", "EMBEDDING"})  # OpenInference's kinds of span that are calls to a model
+_GENERATING = frozenset({"generation", "embedding"})  # Langfuse's, whose own count of tokens is not one of input and output
 _DOES = ".do"  # Vercel's AI SDK: `ai.generateText` sums up what each `ai.generateText.doGenerate` in it used
 _ANSWERING = frozenset({"chat", "text_completion", "generate_content"})
+_TOKENLESS = frozenset({"image_generation", "speech", "transcription", "translation", "rerank"})  # nothing shows but that it was answered
 _OUTSIDE = "openlit.instrumentation.anthropic"  # passes on Anthropic's own count of input, which is of what is new
 _UNIQUE = 20  # a response id as long is drawn at random; `chatcmpl-123` of a server at home comes again
 
@@ -89,10 +104,13 @@ def is_call(span: Span) -> bool:
     """
     a = span.attributes
     operation, kind = a.get(OPERATION), a.get(KIND)
-    if operation in _SUMS or (kind is not None and kind not in _MODELS) or _DOES not in str(a.get(STEP, _DOES)):
+    if operation in _SUMS or operation in _COUNTS or (kind is not None and kind not in _MODELS) or _DOES not in str(a.get(STEP, _DOES)):
         return False
     if not says_usage(span):
-        return (operation is None or operation in _ANSWERING) and not span.failed and bool(kind or a.get(RESPONSE))
+        if operation in _TOKENLESS:
+            return not span.failed and first(a, MODEL) is not None
+        answered = bool(kind or a.get(RESPONSE) or a.get(OBSERVED) in _GENERATING)
+        return answered and not span.failed and (operation is None or operation in _ANSWERING)
     return operation is not None or AGENT not in a or first(a, MODEL) is not None
 
 

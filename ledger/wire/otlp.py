@@ -28,6 +28,7 @@ from .genai import (
     SERVICE,
     SESSION,
     USER,
+    VIRTUAL,
     WANTED,
     WORKSPACE,
     Span,
@@ -227,8 +228,8 @@ def usage_of(span: Span, org: str, source: str, key: Callable[[Span], str | None
 
 
 def key_by_attributes(span: Span) -> str | None:
-    """Whose a span is by itself: `ledger.key`, else the service's name."""
-    return first(span.attributes, (KEY, SERVICE))
+    """Whose a span is by itself: `ledger.key`, else the gateway's own key, else the service's name."""
+    return first(span.attributes, (KEY, *VIRTUAL, SERVICE))
 
 
 def command_of(span: Span, org: str, source: str, event_id: str, key: str, member: Any = None) -> RecordUsage:

@@ -185,6 +185,17 @@ def test_a_body_of_exactly_the_bound_is_read(served: Process) -> None:
     assert served.client.put("/v1/orgs/acme", content=b"{}".ljust(MOST_BODY), headers=JSON).status_code == 200
 
 
+def test_an_event_beside_an_offer_of_http_2_is_booked(served: Process) -> None:
+    """S3: as Java's own client sends it."""
+    body = json.dumps(old("java", org="java")).encode()
+    head = "POST /v1/usage HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: x\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n"
+    head += f"Authorization: Bearer {TOKEN}\r\nContent-Type: {ONE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as raw:
+        raw.sendall(head.encode() + body)
+        assert raw.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    assert served.use([old("java", org="java")]).json()["results"][0]["status"] == "duplicate"
+
+
 @pytest.mark.parametrize(
     "sent",
     [b"\0\0\0\0\r\n\r\n", b"GET /v1/orgs HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 1_000_000 + b"\r\n\r\n",

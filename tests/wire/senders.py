@@ -119,6 +119,40 @@ VERCEL_EMBEDDING: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Gateways, by their sources. Envoy AI Gateway 1.1, AI_GATEWAY_TRACING_SEMCONV=gen_ai; it counts tokens for clients that ask, too
+ENVOY = _ASKED | _used(1033, 233) | {
+    "gen_ai.provider.name": ..., "gen_ai.response.model": GPT, "gen_ai.response.id": OPENAI_ID,
+    "gen_ai.usage.cache_read.input_tokens": 333, "gen_ai.usage.reasoning.output_tokens": 83,
+}  # fmt: skip
+ENVOY_COUNTED = {"gen_ai.operation.name": "tokenize", "gen_ai.request.model": "claude-sonnet-4-5", "gen_ai.usage.input_tokens": 1326}
+ENVOY_IMAGE = {"gen_ai.operation.name": "image_generation", "gen_ai.request.model": "gpt-image-1"}
+# Bifrost's plugin `otel`, of late and as it named things before
+BIFROST = _OPENAI | _used(1033, 233) | {
+    "bifrost.virtual_key.id": "vk-crawler", "bifrost.virtual_key.name": "Crawler", "bifrost.provider.name": "openai",
+    "gen_ai.request.user": "user-7", "gen_ai.usage.total_tokens": 1266, "gen_ai.usage.cost": 0.000309, "bifrost.cost.input": 0.0002,
+    "gen_ai.usage.cache_read.input_tokens": 333, "gen_ai.usage.reasoning.output_tokens": 83,
+    "gen_ai.usage.prompt_token_details.audio_tokens": 21,
+}  # fmt: skip
+BIFROST_OLD: dict[str, Any] = {
+    "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.response.model": GPT, "gen_ai.response.id": OPENAI_ID,
+    "gen_ai.virtual_key_id": "vk-crawler", "gen_ai.usage.prompt_tokens": 1033, "gen_ai.usage.completion_tokens": 233,
+    "gen_ai.usage.prompt_token_details.cached_read_tokens": 333, "gen_ai.usage.cost": 0.000309,
+    "gen_ai.usage.completion_token_details.reasoning_tokens": 83,
+}  # fmt: skip
+BIFROST_COUNTED = ENVOY_COUNTED | {"gen_ai.operation.name": "count_tokens", "gen_ai.usage.cost": 0}
+# Cloudflare AI Gateway
+CLOUDFLARE: dict[str, Any] = _used(1033, 233) | {
+    "gen_ai.request.model": GPT, "gen_ai.model.provider": "openai", "gen_ai.usage.cost": 0.000309, "gen_ai.prompt_json": "[]",
+}  # fmt: skip
+# langfuse 5.0.4
+LANGFUSE: dict[str, Any] = {
+    "langfuse.observation.type": "generation", "langfuse.observation.model.name": GPT,
+    "langfuse.observation.usage_details": '{"input": 700, "output": 233, "input_cached_tokens": 333}',
+}  # fmt: skip
+# rig, from Rust
+RIG = _ASKED | _used(1033, 233) | {"gen_ai.response.model": GPT, "gen_ai.response.id": OPENAI_ID, "gen_ai.usage.cached_tokens": 333}
+
+
 def span(said: dict[str, Any], place: int = 1, parent: int | None = None, **more: Any) -> dict[str, Any]:
     """A span in OTLP/JSON, told from others by its place, inside the one of another place."""
     inside = {} if parent is None else {"parentSpanId": f"{parent:016x}"}

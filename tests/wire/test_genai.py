@@ -39,6 +39,8 @@ TOLD, CLAUDE = (1033, 333, 0, 233, 83), (1326, 742, 442, 242, 0)
         (s.OPENLIT_ANTHROPIC, "openlit.instrumentation.anthropic", CLAUDE, s.CLAUDE, "anthropic"),
         (s.LITELLM, "litellm", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.GOOGLE, "", TOLD, "gemini-2.5-flash-001", "gemini"),
         (s.VERCEL, "ai", TOLD, s.GPT, "openai"), (s.VERCEL_EMBEDDING, "ai", (1051, 0, 0, 0, 0), "text-embedding-3-small", "openai"),
+        (s.CLOUDFLARE, "", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.RIG, "", (1033, 333, 0, 233, 0), s.GPT, "openai"),
+        (s.ENVOY, "", TOLD, s.GPT, None),
     ],
 )  # fmt: skip
 def test_each_instrumentation_is_booked_as_its_call_was(
@@ -47,6 +49,14 @@ def test_each_instrumentation_is_booked_as_its_call_was(
     (call,) = calls(s.span(said), scope=scope)
     assert (tokens(call), call.usage.model, call.usage.provider, call.usage.key) == (used, model, provider, "checkout")
     assert call.usage.response_id == said.get("gen_ai.response.id")
+
+
+@pytest.mark.parametrize("said", [s.BIFROST, s.BIFROST_OLD])
+def test_a_gateways_own_key_is_the_key_and_a_persons_word_goes_first(said: dict[str, Any]) -> None:
+    """S1: all that passes a gateway has the gateway's name of service."""
+    (call,) = calls(s.span(said))
+    assert (call.usage.key, tokens(call), call.cost) == ("vk-crawler", TOLD, 309_000)
+    assert calls(s.span(said | {"ledger.key": "crawler"}))[0].usage.key == "crawler"
 
 
 @pytest.mark.parametrize("said", [s.TRACELOOP, s.TRACELOOP_OLD, s.OPENLIT, s.LITELLM, s.VERCEL])
@@ -89,12 +99,29 @@ def test_no_cost_in_a_librarys_price_list_is_no_price_and_a_gateways_is_one() ->
     "said",
     [
         s.PYDANTIC_OLD_AGENT, s.TRACELOOP | {"gen_ai.operation.name": "invoke_agent"},
-        s.VERCEL_SUM, s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
+        s.VERCEL_SUM, s.LANGFUSE | {"langfuse.observation.type": "agent"},
+        s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
+        s.TRACELOOP | {"gen_ai.operation.name": "plan"},
         s.OPENINFERENCE | {"openinference.span.kind": "AGENT"}, s.OPENINFERENCE | {"openinference.span.kind": "CHAIN"},
     ],
 )  # fmt: skip
 def test_what_sums_up_calls_is_none(said: dict[str, Any]) -> None:
     assert not calls(s.span(said))
+
+
+@pytest.mark.parametrize("said", [s.ENVOY_COUNTED, s.BIFROST_COUNTED])
+def test_tokens_that_were_counted_before_a_call_are_not_used_by_one(said: dict[str, Any]) -> None:
+    """S3: vendors count for nothing, and Claude Code asks for it all the time."""
+    assert not calls(s.span(said))
+
+
+@pytest.mark.parametrize("operation", ["image_generation", "speech", "transcription", "translation", "rerank"])
+def test_a_call_that_a_gateway_answers_without_tokens_is_unpriced(operation: str) -> None:
+    """M4: Envoy AI Gateway says no more of these than that they were answered."""
+    said = s.ENVOY_IMAGE | {"gen_ai.operation.name": operation}
+    (call,) = calls(s.span(said, status={"code": 1}))
+    assert (call.cost, call.usage.model) == (None, "gpt-image-1")
+    assert not calls(s.span(said, status={"code": 2}))
 
 
 @pytest.mark.parametrize("outer", [s.PYDANTIC_ANTHROPIC, s.OPENINFERENCE_ANTHROPIC])
@@ -119,7 +146,7 @@ def test_a_response_id_that_may_come_again_does_not_make_two_calls_one(response:
     assert one.digest != other.digest
 
 
-@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD])
+@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD, s.LANGFUSE])
 def test_a_call_whose_usage_was_not_told_is_one_without_a_price(said: dict[str, Any]) -> None:
     """M4: a stream that was not asked for its usage; embeddings whose library tells none."""
     (call,) = calls(s.span(said))
@@ -132,7 +159,7 @@ def test_what_wraps_a_call_and_knows_nothing_of_it_is_none(said: dict[str, Any])
     assert call.usage.response_id == s.OPENAI_ID
 
 
-@pytest.mark.parametrize("said", [s.OPENINFERENCE_SOUND, s.PYDANTIC_SOUND])
+@pytest.mark.parametrize("said", [s.OPENINFERENCE_SOUND, s.PYDANTIC_SOUND, s.BIFROST])
 def test_audio_is_the_input_that_was_sound(said: dict[str, Any]) -> None:
     """M3: the rate card's price of audio is that of input."""
     (call,) = calls(s.span(said))
