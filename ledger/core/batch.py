@@ -15,6 +15,7 @@ from .window import Period
 
 MOST_A_DAY = 10**18  # T4: of nano-USD or tokens for an org
 MOST_EVER = 4 * 10**18  # T4: of nano-USD or tokens in an org's whole life; no sum, of a year or of any scope, comes near 64 bits
+MOST_BOOKED = 2 * MOST_EVER  # with what corrections took back: reports add that up apart from what it was taken off
 
 
 class Found(msgspec.Struct):
@@ -74,7 +75,8 @@ class Batch:
         used = self.books.used
         if not all(used(ORG, Period.DAY, day).holds(part, MOST_A_DAY) for day, part in days.items()):
             return True
-        return not used(ORG, Period.LIFETIME, 0).holds(total(days.values()), MOST_EVER)
+        ever, part = used(ORG, Period.LIFETIME, 0), total(days.values())
+        return not ever.holds(part, MOST_EVER) or ever.spent + self.books.taken_back + part.spent > MOST_BOOKED
 
     def emit(self, kind: type[Any], /, **fields: Any) -> int:
         """Journals and folds one entry that is not usage; its seq."""

@@ -8,7 +8,7 @@ from typing import Any
 from . import commands as c
 from . import entries as e
 from .answers import Answer, done, missing
-from .batch import MOST_A_DAY, MOST_EVER, Batch
+from .batch import MOST_A_DAY, MOST_BOOKED, MOST_EVER, Batch
 from .books import ORG
 from .caps import Sum
 from .commands import Reason, Reject, Result, Status
@@ -25,7 +25,8 @@ def _wrong(detail: str) -> Reject:
 def _too_much(field: str) -> Reject:
     return Reject(
         reason=Reason.TOO_MUCH,
-        detail=f"{field}: takes the org past {MOST_A_DAY // USD} dollars in a day, or {MOST_EVER // USD} in its life",
+        detail=f"{field}: takes the org past {MOST_A_DAY // USD} dollars in a day, {MOST_EVER // USD} in its life, or "
+        f"{MOST_BOOKED // USD} with what corrections took back",
     )
 
 

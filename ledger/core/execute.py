@@ -25,7 +25,8 @@ YEAR_2000_US = 946_684_800_000_000  # W3
 GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
 _TOO_MUCH = Result(
     Status.REJECTED, Reason.TOO_MUCH,
-    "takes its org past a billion dollars, or a quintillion tokens, in a day, or past four of them in its life",
+    "takes its org past a billion dollars, or a quintillion tokens, in a day, or past four of them in its life, or past eight billion "
+    "dollars with what corrections took back",
 )  # fmt: skip
 
 
