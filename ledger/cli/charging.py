@@ -16,6 +16,7 @@ from ..wire.usage import identity
 from .common import OrgOption, ReasonOption, Wrong, out, person, run, serving, the_org
 
 RequestOption = Annotated[str | None, typer.Option("--request", help="A name for this request: given again, nothing is booked twice.")]
+MOST_DIGITS = 18  # of a whole number; how large it may be is for the core to say
 
 
 def _usd(option: str, text: str) -> int:
@@ -26,7 +27,7 @@ def _usd(option: str, text: str) -> int:
 
 
 def _entry(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
         raise Wrong(f"ENTRY: {text!r} is not the seq of an entry, such as 12: `ledger explain` shows it")
     return int(text)
 
@@ -91,7 +92,7 @@ def share(
         parts: list[tuple[str, int]] = []
         for part in over:
             name, equals, weight = part.rpartition("=") if how is c.How.WEIGHT else (part, "", "0")
-            if (not equals and how is c.How.WEIGHT) or not weight.lstrip("-").isdecimal():
+            if (not equals and how is c.How.WEIGHT) or not weight.removeprefix("-").isdecimal() or len(weight) > MOST_DIGITS:
                 raise Wrong(f"--over: {part!r} is not WORKSPACE=WEIGHT")
             parts.append((name, int(weight)))
         async with serving() as service:

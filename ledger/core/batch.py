@@ -1,6 +1,6 @@
 """Owns one batch: what it found in the journal, what came of it, and the one place where its entries are made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -8,12 +8,14 @@ import msgspec
 from . import entries as e
 from . import levels
 from .books import ORG, Books
-from .caps import Sum
+from .caps import Sum, total
 from .commands import Result, Status
 from .fold import fold
 from .window import Period
 
+MOST_A_DAY = 10**18  # T4: of nano-USD or tokens for an org
 MOST_EVER = 4 * 10**18  # T4: of nano-USD or tokens in an org's whole life; no sum, of a year or of any scope, comes near 64 bits
+MOST_BOOKED = 2 * MOST_EVER  # with what corrections took back: reports add that up apart from what it was taken off
 
 
 class Found(msgspec.Struct):
@@ -68,9 +70,13 @@ class Batch:
         self.refused.add(entry.command.digest)
         del self.seen[entry.command.digest]
 
-    def bursts(self, part: Sum) -> bool:
-        """Whether this would take the org past what its whole life may come to."""
-        return not self.books.used(ORG, Period.LIFETIME, 0).holds(part, MOST_EVER)
+    def bursts(self, days: Mapping[int, Sum]) -> bool:
+        """Whether this, by day, would take the org past what a day of it, or its whole life, may come to."""
+        used = self.books.used
+        if not all(used(ORG, Period.DAY, day).holds(part, MOST_A_DAY) for day, part in days.items()):
+            return True
+        ever, part = used(ORG, Period.LIFETIME, 0), total(days.values())
+        return not ever.holds(part, MOST_EVER) or ever.spent + self.books.taken_back + part.spent > MOST_BOOKED
 
     def emit(self, kind: type[Any], /, **fields: Any) -> int:
         """Journals and folds one entry that is not usage; its seq."""

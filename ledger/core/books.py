@@ -63,6 +63,7 @@ class Books:
       labels: by scope and name, what was said of them (S9).
       latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
+      taken_back: nano-USD that corrections took off what was booked, in the org's whole life (T4).
       spoken: what thresholds have said of windows that have not ended, by cap id.
       members, aliases, names, caps_at: indexes over the rest.
       rooms: by scope, what `levels.room` has worked out; any entry but usage and newcomers may change it, so each empties it.
@@ -78,6 +79,7 @@ class Books:
         self.recorded_us = 0
         self.latest_us = 0
         self.latest_day = 0
+        self.taken_back = 0
         self.org_seq = 0
         self.complete = complete
         self.workspaces: dict[str, Workspace] = {}

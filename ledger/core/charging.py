@@ -8,14 +8,14 @@ from typing import Any
 from . import commands as c
 from . import entries as e
 from .answers import Answer, done, missing
-from .batch import MOST_EVER, Batch
+from .batch import MOST_A_DAY, MOST_BOOKED, MOST_EVER, Batch
 from .books import ORG
 from .caps import Sum
 from .commands import Reason, Reject, Result, Status
 from .money import MAX_EVENT_NANOS, USD, Nanos, split, usd_text
 from .window import Period, date_of, day_at, day_start_us, first_day, window_at
 
-MOST_SHARES = 1000
+MOST_SHARES, MOST_WEIGHT = 1000, 2**31 - 1
 
 
 def _wrong(detail: str) -> Reject:
@@ -23,7 +23,11 @@ def _wrong(detail: str) -> Reject:
 
 
 def _too_much(field: str) -> Reject:
-    return Reject(reason=Reason.TOO_MUCH, detail=f"{field}: takes the org past {MOST_EVER // USD} dollars in its life")
+    return Reject(
+        reason=Reason.TOO_MUCH,
+        detail=f"{field}: takes the org past {MOST_A_DAY // USD} dollars in a day, {MOST_EVER // USD} in its life, or "
+        f"{MOST_BOOKED // USD} with what corrections took back",
+    )
 
 
 def _again(batch: Batch, digest: bytes, kind: type[Any], same: dict[str, Any]) -> Result | None:
@@ -52,7 +56,7 @@ def correct_usage(batch: Batch, command: c.CorrectUsage) -> Answer:
     cost = _corrected(command, price)
     if isinstance(cost, Reject):
         return cost
-    if batch.bursts(Sum(spent=cost - (price or 0))):
+    if batch.bursts({original.day: Sum(spent=cost - (price or 0))}):
         return _too_much("amount_usd" if by_amount else "cost_usd")
     hour = window_at(Period.HOUR, original.command.time_us, batch.books.zone)
     hour_us = hour.start_us if hour.end_us > batch.now_us else original.hour_us  # its hour as it is counted now, or was then
@@ -82,7 +86,8 @@ def _corrected(command: c.CorrectUsage, price: int | None) -> Nanos | Reject:
         if cost < 0:
             return _wrong(f"amount_usd: takes back more than the entry costs, which is ${usd_text(price)}")
     if cost > MAX_EVENT_NANOS:
-        return _wrong(f"cost_usd: is more than {MAX_EVENT_NANOS // USD} dollars")
+        asked = "cost_usd: is" if command.cost is not None else "amount_usd: takes the entry to"
+        return _wrong(f"{asked} more than {MAX_EVENT_NANOS // USD} dollars")
     return cost
 
 
@@ -96,7 +101,7 @@ def share_cost(batch: Batch, command: c.ShareCost) -> Answer:
         return answer
     if refused := _unfit(batch, command, day, today):
         return refused
-    if batch.bursts(Sum(spent=command.amount)):
+    if batch.bursts({day: Sum(spent=command.amount)}):
         return _too_much("amount_usd")
     weights = [1 if how is c.How.EVENLY else weight for _, weight in command.over]
     if how is c.How.SPEND:
@@ -130,10 +135,12 @@ def _unfit(batch: Batch, command: c.ShareCost, day: int, today: int) -> Reject |
         return _wrong("over: names a workspace twice")
     if unknown := [name for name in names if name not in stands or stands[name].deleted]:
         return missing("workspace", unknown[0])
-    if command.how is c.How.WEIGHT and (bad := [name for name, weight in command.over if weight <= 0]):
-        return _wrong(f"over: the weight of {bad[0]!r} is not above zero")
+    if command.how is c.How.WEIGHT and (bad := [name for name, weight in command.over if not 0 < weight <= MOST_WEIGHT]):
+        return _wrong(f"over: the weight of {bad[0]!r} is not above zero and at most {MOST_WEIGHT}")
     if not 0 < command.amount <= MAX_EVENT_NANOS:
         return _wrong(f"amount_usd: is not above zero and at most {MAX_EVENT_NANOS // USD} dollars")
     if day > today:
         return _wrong(f"day: {date_of(day)} has not begun yet")
+    if date_of(day).year < 2000:
+        return _wrong(f"day: {date_of(day)} is before the year 2000")
     return None

@@ -13,7 +13,7 @@ from . import entries as e
 from . import levels
 from .batch import RECORDED, Batch, Found
 from .books import ORG, Books
-from .caps import Cap, Sum, total
+from .caps import Cap, Sum
 from .commands import Command, Reason, RecordUsage, Reject, Result, Status
 from .keys import UNASSIGNED
 from .orders import CARRY_OUT
@@ -22,11 +22,11 @@ from .window import HOUR_US, Calendar, Period, Window, window_at, windows_at
 
 AHEAD_US = 5 * 60 * 1_000_000  # W3
 YEAR_2000_US = 946_684_800_000_000  # W3
-MOST_A_DAY = 10**18  # T4: of nano-USD or tokens for an org
 GRACE_US = 60 * 1_000_000  # for a gateway that caches what it was told (K6)
 _TOO_MUCH = Result(
     Status.REJECTED, Reason.TOO_MUCH,
-    "takes its org past a billion dollars, or a quintillion tokens, in a day, or past four of them in its life",
+    "takes its org past a billion dollars, or a quintillion tokens, in a day, or past four of them in its life, or past eight billion "
+    "dollars with what corrections took back",
 )  # fmt: skip
 
 
@@ -197,8 +197,7 @@ def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:
     books = batch.books
     sums = by_scope(books, summed(run))
     days = _days(sums)
-    bursts = not all(books.used(ORG, Period.DAY, day).holds(part, MOST_A_DAY) for day, part in days.items())
-    bursts = bursts or batch.bursts(total(days.values()))
+    bursts = batch.bursts(days)
     if bursts and len(run) == 1:
         batch.refuse(run[0])
         return

@@ -267,6 +267,7 @@ def _command_confirmed(books: Books, entry: e.CommandConfirmed) -> None:
 
 def _usage_corrected(books: Books, entry: e.UsageCorrected) -> None:
     delta = Sum(spent=entry.cost, unpriced=entry.unpriced)
+    books.taken_back += max(0, -entry.cost)
     for scope in books.scopes_of(entry.key, entry.workspace):
         books.book(scope, entry.day, entry.hour_us, delta)
 

@@ -35,7 +35,8 @@ async def heads(connection: AsyncConnection, orgs: Iterable[str], *, open_new: b
         found.update((org, (org_id, seq)) for org, org_id, seq in await connection.execute(_HEADS, {"orgs": part}))
     new = [org for org in orgs if org not in found] if open_new else []
     if new:
-        blank = {"seq": 0, "recorded_us": 0, "latest_us": 0, "latest_day": 0, "org_seq": 0, "zone": "UTC", "enforce": "on", "brake": BRAKE}
+        blank: dict[str, Any] = dict.fromkeys(("seq", "recorded_us", "latest_us", "latest_day", "taken_back", "org_seq"), 0)
+        blank |= {"zone": "UTC", "enforce": "on", "brake": BRAKE}
         await insert_new(connection, t.orgs, [{"org": org, **blank} for org in new])
         found.update(await heads(connection, new, open_new=False))
     return found
@@ -53,7 +54,7 @@ async def load(connection: AsyncConnection, orgs: Mapping[str, int], only: Where
         for row in await connection.execute(select(t.orgs).where(t.orgs.c.org_id.in_(part))):
             books = shelf[row.org_id]
             books.seq, books.recorded_us, books.latest_us = row.seq, row.recorded_us, row.latest_us
-            books.latest_day = row.latest_day
+            books.latest_day, books.taken_back = row.latest_day, row.taken_back
             books.org_seq, books.zone, books.enforce = row.org_seq, row.zone, type(books.enforce)(row.enforce)
             books.brake = row.brake
         for table, read in _READERS.items():

@@ -21,8 +21,8 @@ from .dialect import prefer_indexes
 
 Progress = Callable[[int], None]
 _STATE = (
-    "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "brake", "workspaces", "keys", "credentials", "left",
-    "confirmations", "caps", "guardrails", "connections", "breaches", "ordinals", "spoken", "waits", "labels",
+    "seq", "recorded_us", "latest_us", "latest_day", "taken_back", "org_seq", "zone", "enforce", "brake", "workspaces", "keys",
+    "credentials", "left", "confirmations", "caps", "guardrails", "connections", "breaches", "ordinals", "spoken", "waits", "labels",
 )  # fmt: skip
 
 

@@ -142,14 +142,14 @@ def changes(shelf: Sequence[tuple[int, Books]], now_us: int) -> Changes:
     for rows in written.values():
         rows.sort()  # each begins with its primary key, and no two have the same
     heads = [
-        (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.org_seq, books.zone, str(books.enforce),
-         books.brake, due_us(books, now_us))
+        (org_id, books.seq, books.recorded_us, books.latest_us, books.latest_day, books.taken_back, books.org_seq, books.zone,
+         str(books.enforce), books.brake, due_us(books, now_us))
         for org_id, books in sorted(shelf, key=lambda pair: pair[0])
     ]  # fmt: skip
     return Changes(written, removed, heads)
 
 
-_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "org_seq", "zone", "enforce", "brake", "due_us")
+_HEAD = ("org_id", "seq", "recorded_us", "latest_us", "latest_day", "taken_back", "org_seq", "zone", "enforce", "brake", "due_us")
 
 
 async def write(connection: AsyncConnection, changed: Changes) -> None:

@@ -63,8 +63,8 @@ orgs = _table(
     "orgs",
     Column("org_id", Big, Identity(), primary_key=True),
     Column("org", Text, nullable=False, unique=True),
-    _big("seq"), _big("recorded_us"), _big("latest_us"), _big("latest_day"), _big("org_seq"), _text("zone"), _text("enforce"),
-    _big("brake"), _big("due_us", null=True),
+    _big("seq"), _big("recorded_us"), _big("latest_us"), _big("latest_day"), _big("taken_back"), _big("org_seq"),
+    _text("zone"), _text("enforce"), _big("brake"), _big("due_us", null=True),
     key=("org_id",),
     indexes=(Index(None, "due_us"),),
 )  # fmt: skip

@@ -173,7 +173,7 @@ def input_of(span: Span) -> tuple[int, int, int]:
     a = span.attributes
     whole, cached, written = (count_of(names[0], first(a, names)) for names in (INPUT, CACHED, WRITTEN))
     if cached + written > whole or (span.scope == _OUTSIDE and cached + written):
-        whole += cached + written
+        whole = count_of(INPUT[0], whole + cached + written)
     return whole, cached, written
 
 

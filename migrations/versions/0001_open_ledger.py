@@ -337,6 +337,7 @@ def upgrade() -> None:
         sa.Column("recorded_us", big(), nullable=False),
         sa.Column("latest_us", big(), nullable=False),
         sa.Column("latest_day", big(), nullable=False),
+        sa.Column("taken_back", big(), nullable=False),
         sa.Column("org_seq", big(), nullable=False),
         sa.Column("zone", sa.Text(), nullable=False),
         sa.Column("enforce", sa.Text(), nullable=False),

@@ -75,6 +75,23 @@ async def test_an_org_has_a_most_that_fits_a_day_and_what_passes_it_hurts_no_nei
     assert (balance["spent_usd"], balance["input_tokens"]) == ("1000000000.01", 10**15)
 
 
+async def test_what_a_day_may_come_to_holds_for_corrections_and_shared_costs_too(api: Api) -> None:
+    """T4: else a day that they took past it would refuse every call of that day, also one that costs nothing (S3)."""
+    await api.use(event("later", ...), *(event(f"m{n}", "1000000") for n in range(1_000)))
+    seq = next(row["seq"] for row in (await api.get("/v1/orgs/acme/entries"))["entries"] if row.get("id") == "later")
+    priced = {"entry": seq, "cost_usd": "0.01", "reason": "its price"}
+    shared = {"amount_usd": "0.01", "how": "evenly", "over": ["research"], "reason": "a licence"}
+    for what, sent, status, field in (
+        ("adjustments", priced, 422, "cost_usd"), ("shared-costs", shared, 422, "amount_usd"),
+        ("shared-costs", shared | {"day": moment(days=-1)[:10]}, 200, ""),
+    ):  # fmt: skip
+        said = await api.ask("POST", f"/v1/orgs/acme/{what}", sent, headers={"Idempotency-Key": what + str(status)})
+        assert said.status_code == status, said.text
+        if field:
+            problem(said, 422, field)
+    assert [one["status"] for one in await api.use(event("free", "0"), event("unpriced", ...))] == ["recorded"] * 2
+
+
 async def test_an_org_has_a_most_that_fits_its_life_and_whoever_passes_it_can_still_be_asked_for(api: Api) -> None:
     """M1: ten days at the most that fits a day would leave 64 bits, and every longer window with them."""
     said = [

@@ -31,7 +31,9 @@ async def test_an_adjustment_by_an_amount_takes_back_no_more_than_the_entry_cost
         ({"entry": unpriced, "amount_usd": "-0.10"}, "no price yet"),
         ({"entry": first + 2, "amount_usd": "-0.10"}, "is itself a correction"),
         ({"entry": first}, "cost_usd"), ({"entry": first, "amount_usd": "1", "cost_usd": "1"}, "cost_usd"),
-        ({"entry": first, "cost_usd": "1000000.01"}, "more than"), ({"entry": first, "amount_usd": "much"}, "amount_usd"),
+        ({"entry": first, "cost_usd": "1000000.01"}, "cost_usd: is more than"),
+        ({"entry": first, "amount_usd": "1000000"}, "amount_usd: takes the entry to more than"),
+        ({"entry": first, "amount_usd": "much"}, "amount_usd"),
     ):  # fmt: skip
         assert why in (await post(api, "adjustments", body | {"reason": "so"}, 422, "r2"))["detail"], body
     await post(api, "adjustments", {"entry": first, "amount_usd": "-0.70", "reason": "all of it"}, request="r3")

@@ -87,6 +87,21 @@ def test_a_cost_is_shared_to_the_nano_and_stands_in_the_report(over: Ledger) -> 
         over("share", "1", *parts, "--how", "weight", "--reason", "platform", code=1)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--over", "lab=2147483648", "--how", "weight"), "the weight of 'lab' is not above zero and at most 2147483647"),
+        (("--over", f"lab={'9' * 5_000}", "--how", "weight"), "is not WORKSPACE=WEIGHT"),
+        (("--over", "lab=--5", "--how", "weight"), "'lab=--5' is not WORKSPACE=WEIGHT"),
+        (("--over", "lab", "--day", "1999-12-31"), "1999-12-31 is before the year 2000"),
+    ],
+)  # fmt: skip
+def test_a_shared_cost_has_the_bounds_that_it_has_over_http(over: Ledger, words: tuple[str, ...], said: str) -> None:
+    """T4, W3."""
+    refused = over("share", "1", *words, "--reason", "platform", code=1).stderr
+    assert said in refused and "Traceback" not in refused
+
+
 def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger) -> None:
     """M7."""
     table = over("report", "--by", "workspace,key").stdout.splitlines()

@@ -70,6 +70,15 @@ def test_cached_tokens_that_a_sender_leaves_outside_of_input_are_added_to_it(fre
     assert tokens(call) == (fresh + 742 + 442, 742, 442, 242, 0)
 
 
+def test_a_call_is_no_larger_than_one_may_be_when_tokens_outside_of_input_are_added_to_it() -> None:
+    """T4: each of the counts is within the bound of one."""
+    said = s.OPENLIT_ANTHROPIC | {"gen_ai.usage.input_tokens": 10**12}
+    for scope, count in (("openlit.instrumentation.anthropic", 0), ("of its own", 1)):
+        assert len(calls(s.span(said), scope=scope)) == count
+    (refused,) = parse_delivery(s.export(s.span(said), scope="openlit.instrumentation.anthropic"), "acme", ACCOUNT)
+    assert isinstance(refused, Rejected) and refused.field == "gen_ai.usage.input_tokens"
+
+
 def test_a_cost_that_is_empty_hides_none_that_is_said() -> None:
     said = s.OFFICIAL | {"ledger.cost_usd": "", "gen_ai.usage.total_cost": "0.25"}
     assert calls(s.span(said))[0].cost == 250_000_000
