@@ -195,15 +195,15 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         right, long = name.endswith("_usd") or name in ("requests", "revision"), name in _SENTENCES
         table.add_column(name, justify="right" if right else "left", no_wrap=not long, min_width=_LEAST if long else None)
     for row in rows:
-        table.add_row(*(_cell(_shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
+        table.add_row(*(_cell(shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
     least = Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum
     if least > out.width:
         table.width = least  # the terminal wraps its lines: a name cut short could not be used
     out.print(table if rows else "[dim]nothing[/]")
 
 
-def _shortened(credential: Any) -> Any:
-    """A credential as a table shows it: of a hash the first digits, which leave room for the rest of the line."""
+def shortened(credential: Any) -> Any:
+    """A credential as a terminal shows it: of a hash the first digits, which leave room for the rest of the line."""
     return f"{credential[:12]}…" if isinstance(credential, str) and is_hash(credential) else credential
 
 

@@ -12,7 +12,7 @@ from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import system_clock
 from ..store import explain as explaining
-from ..store import heard, reports
+from ..store import heard, keystate, reports
 from ..store import keys as keyed
 from ..store import tables as t
 from ..wire.report import ask
@@ -148,7 +148,7 @@ def explain(
             elif period is not None:
                 facts = await explaining.balance(connection, head, scope_of(what), period, _at(at, head, now_us))
             elif what.startswith("key:"):
-                facts = await explaining.key(connection, head, what[4:], now_us)
+                facts = await keystate.key(connection, head, what[4:], now_us)
             else:
                 facts = await explaining.breach(connection, head, what)
         if facts is None:
