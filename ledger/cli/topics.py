@@ -25,7 +25,7 @@ PLACE = "TOPIC/PARTITION/OFFSET, as `ledger dead list` shows it"
 def _kafka() -> Kafka:
     kafka = kafka_of(settings())
     if kafka is None:
-        raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set")
+        raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set: this is about Kafka's topics, and without it there are none")
     return kafka
 
 
@@ -35,7 +35,7 @@ def _asked(work: Callable[[Kafka], Awaitable[T]]) -> T:
         try:
             return await work(kafka)
         except KafkaError as error:
-            raise Wrong(f"Kafka at {kafka.bootstrap}: {error}") from None
+            raise Wrong(f"Kafka at {kafka.bootstrap}: {error}. Is LEDGER_KAFKA_BOOTSTRAP_SERVERS right, and is it running?") from None
 
     return run(asked)
 
@@ -57,8 +57,8 @@ async def _letters(kafka: Kafka) -> list[tuple[DeadLetter, str]]:
     """All dead letters, oldest first; one record's only once, however often it was written."""
     found: dict[tuple[str, int, int], tuple[DeadLetter, str]] = {}
     consumer = AIOKafkaConsumer(kafka.topic(USAGE_DEAD), **kafka.client(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
             while await consumer.position(partition) < end:
                 for record in (await consumer.getmany(partition, timeout_ms=1000)).get(partition, ()):

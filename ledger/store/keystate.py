@@ -111,7 +111,7 @@ async def _turned(connection: AsyncConnection, head: Head, found: Key) -> Json |
 
 
 async def _driver(connection: AsyncConnection, head: Head, books: Books, scope: str, windows: Sequence[Window]) -> Json | None:
-    """What most of the key's spend in the breached window shares, corrections with it: a session, else a model."""
+    """What most of the key's spend in the breached window shares, corrections with it: a session, else the model of most of it."""
     if not windows:
         return None
     (window,) = windows
@@ -127,7 +127,8 @@ async def _driver(connection: AsyncConnection, head: Head, books: Books, scope: 
         value = line[lines.name_of(one)]
         query = select(value, spent).where(mine, value != "").group_by(value).order_by(spent.desc()).limit(1)
         row = (await connection.execute(query)).first()
-        if row is not None and whole > 0 and row.spent:
+        most = row is not None and (one.kind is not By.SESSION or int(row.spent) * 2 >= whole)
+        if row is not None and most and whole > 0 and row.spent:
             share = f"{int(row.spent) * 100 // whole}%"
             return {"by": one.kind, "value": row[0], "spent_usd": usd_text(int(row.spent)), "share": share}
     return None

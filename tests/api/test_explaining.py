@@ -213,6 +213,16 @@ async def test_what_drove_a_key_over_counts_corrections(api: Api) -> None:
     assert (await explained(api))[0]["driver"] == {"by": "session", "value": "large", "spent_usd": "8.00", "share": "80%"}
 
 
+async def test_a_session_of_a_few_cents_is_not_what_drove_a_key_over(api: Api) -> None:
+    """The driver is what most of the spend shares: where no session is, the model."""
+    await api.put(ORG, {}, 201)
+    await cap(api)
+    await spend(api, "1.00", session="small")
+    await spend(api, "9.00")
+    driver = (await explained(api))[0]["driver"]
+    assert driver == {"by": "model", "value": "deepseek/deepseek-v4-flash", "spent_usd": "10.00", "share": "100%"}
+
+
 async def test_what_was_done_about_a_breach_is_told_of_every_key_whenever_it_was_done(api: Api) -> None:
     """C7: also of the keys that came under it later, and after a person approved."""
     await api.put(ORG, {"brake": 0}, 201)

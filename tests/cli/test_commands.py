@@ -112,6 +112,29 @@ def test_what_nobody_has_met_is_said_to_be_unmet_beside_its_zeros(over: Ledger) 
     assert "nobody" not in over("balances", "org", "key:crawler").stdout
 
 
+def test_an_explanation_of_what_nobody_has_met_says_so_as_its_balance_does(over: Ledger) -> None:
+    """What is misspelt reads as nothing spent."""
+    for scope, note in (
+        ("key:nobody", "nobody has met it"), ("workspace:lob", "nobody has met it"), ("key:hash-1", "is a credential of key:crawler"),
+    ):  # fmt: skip
+        assert note in over("explain", scope, "--period", "day").stdout
+        assert note in over("explain", scope, "--period", "day", "--format", "json").stderr
+    assert "nobody" not in over("explain", "key:crawler", "--period", "day").stdout
+    assert "say key:ID" in over("explain", "crawler", code=1).stderr
+
+
+def test_a_delivery_or_a_number_that_can_be_none_is_refused_and_not_answered_by_an_empty_list(over: Ledger) -> None:
+    for words in (("--delivery", "confirmd"), ("--limit", "0"), ("--limit", "-1")):
+        assert words[0] in over("commands", "list", *words, code=2).stderr
+    assert "confirmed" in over("commands", "list", "--delivery", "x", code=2).stderr
+    over("commands", "list", "--delivery", "confirmed")
+
+
+def test_a_kafka_that_is_not_there_is_told_in_one_line(over: Ledger) -> None:
+    said = over("dead", "list", code=1, LEDGER_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1").stderr
+    assert said.startswith("error Kafka at 127.0.0.1:1") and "is it running?" in said and "Unclosed" not in said
+
+
 ACCOUNTS = """
 org: {id: acme}
 connections:
