@@ -29,7 +29,7 @@ from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
-from ..store.schema import is_current
+from ..store.schema import UnknownSchemaError, is_current, unknown
 from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """Runs a command's work; what a person can mend is told in words, on stderr, with exit code 1."""
     try:
         return uvloop.run(_awaited(work))
-    except Wrong as error:
+    except (Wrong, UnknownSchemaError) as error:
         tell("error", "red", str(error))
     except BrokenPipeError:  # who reads our output has enough of it: the command ends without a word
         raise
@@ -116,7 +116,8 @@ async def opened(*, current: bool = True) -> AsyncIterator[Database]:
                 raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
             async with database.reader.connect() as connection:
                 if not await is_current(connection):
-                    raise Wrong("the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite")
+                    missing = "the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite"
+                    raise Wrong(await unknown(connection) or missing)
         yield database
     finally:
         await database.close()

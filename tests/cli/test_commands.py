@@ -40,6 +40,15 @@ def test_migrate_brings_the_schema_to_head_as_often_as_it_is_asked(fresh: Ledger
     assert fresh.rows("get", "orgs") == []
 
 
+def test_a_schema_that_a_newer_ledger_made_is_told_as_such_and_not_sent_to_migrate(ledger: Ledger) -> None:
+    """After a deploy that was taken back."""
+    ledger.sql("UPDATE alembic_version SET version_num = '9999'")
+    for words in (("get", "orgs"), ("migrate",), ("verify",), ("doctor",)):
+        answer = ledger(*words, code=1)
+        told = answer.stdout + answer.stderr
+        assert "9999" in told and "a newer ledger" in told and "`ledger migrate`" not in told, words
+
+
 def test_lists_are_tables_json_and_csv(over: Ledger) -> None:
     (breach,) = over.rows("get", "breaches", "--open")
     assert (breach["cap"], breach["over_usd"]) == ("daily/key:crawler", "0.20")
