@@ -1,6 +1,7 @@
 """Owns what every command shares: settings, a database, the org that is meant, tables, and errors in words."""
 
 import csv
+import errno
 import getpass
 import json
 import os
@@ -83,9 +84,20 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     except BrokenPipeError:  # who reads our output has enough of it: the command ends without a word
         raise
     except (DBAPIError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        tell("error", "red", f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")
+        tell("error", "red", _failed(error))
     raise typer.Exit(1)
+
+
+def _failed(error: DBAPIError | OSError) -> str:
+    """What went wrong with the database, or with what a command prints, and what to do."""
+    cause = str(getattr(error, "orig", None) or error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a database of ours says that itself
+        return f"the output can't be written: {cause}"
+    if "is full" in cause or "No space left" in cause:
+        return f"the database takes nothing more: {cause}. Nothing was booked by halves: make room where the database lies"
+    if "readonly" in cause or "read-only" in cause:
+        return f"the database is only read: {cause}. Is LEDGER_DATABASE_URL a replica's, or may it be written by whoever runs this?"
+    return f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?"
 
 
 def tell(word: str, style: str, text: str) -> None:

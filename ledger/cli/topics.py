@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
 from ..core.commands import Rejected
-from ..kafka import MOST_PUBLISHED_BYTES, Kafka, create_topics, producing
+from ..kafka import MOST_PUBLISHED_BYTES, Kafka, admin, create_topics, missing_topics, producing
 from ..rawrecords import Record, read_from
 from ..settings import kafka_of
 from ..wire.messages import USAGE_DEAD
@@ -56,6 +56,9 @@ def create(
 async def _letters(kafka: Kafka) -> list[tuple[DeadLetter, str]]:
     """All dead letters, oldest first; one record's only once, however often it was written."""
     found: dict[tuple[str, int, int], tuple[DeadLetter, str]] = {}
+    async with admin(kafka) as client:  # a consumer would ask for the topic again and again
+        if missing := await missing_topics(client, kafka, [USAGE_DEAD]):
+            raise Wrong(f"Kafka has no topic {', '.join(missing)}: run `ledger topics create`, or mend LEDGER_TOPIC_PREFIX")
     consumer = AIOKafkaConsumer(kafka.topic(USAGE_DEAD), **kafka.client(), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()

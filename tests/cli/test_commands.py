@@ -1,14 +1,17 @@
 """The other commands: what they show, what they change, and how they say what is wrong."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from sqlalchemy.exc import DBAPIError
 
-from ledger.cli.common import Format, out, show
+from ledger.cli.common import Format, out, run, show
 from ledger.service import system_clock
 from ledger.wire.times import moment_text
 from tests.cli.conftest import Ledger, book
@@ -142,6 +145,28 @@ def test_a_delivery_or_a_number_that_can_be_none_is_refused_and_not_answered_by_
 def test_a_kafka_that_is_not_there_is_told_in_one_line(over: Ledger) -> None:
     said = over("dead", "list", code=1, LEDGER_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1").stderr
     assert said.startswith("error Kafka at 127.0.0.1:1") and "is it running?" in said and "Unclosed" not in said
+
+
+FAULTS = [
+    (OSError(errno.ENOSPC, "No space left on device"), "the output can't be written: [Errno 28] No space left on device"),
+    (DBAPIError("", {}, Exception("database or disk is full")), "make room where the database lies"),
+    (DBAPIError("", {}, Exception("attempt to write a readonly database")), "may it be written"),
+    (DBAPIError("", {}, Exception("cannot execute INSERT in a read-only transaction")), "may it be written"),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Is LEDGER_DATABASE_URL right, and is it running?"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), FAULTS)
+def test_a_full_disk_and_a_database_that_is_only_read_are_told_from_one_that_is_away(
+    capsys: pytest.CaptureFixture[str], fault: Exception, said: str
+) -> None:
+    async def work() -> None:
+        raise fault
+
+    with pytest.raises(typer.Exit):
+        run(work)
+    told = capsys.readouterr().err
+    assert told.startswith("error ") and said in told and ("is it running?" in told) == isinstance(fault, ConnectionRefusedError)
 
 
 ACCOUNTS = """
