@@ -11,7 +11,18 @@ from ..store import inbox, reports
 from ..store import keys as keyed
 from .common import Format, FormatOption, OrgOption, ReasonOption, Wrong, opened, out, person, run, serving, show, the_org
 
-Delivery = StrEnum("Delivery", {name.upper(): name for name in inbox.DELIVERIES})
+
+class Delivery(StrEnum):
+    """How far a command is (`store.inbox`)."""
+
+    PENDING = inbox.PENDING
+    ATTEMPTED = inbox.ATTEMPTED
+    CONFIRMED = inbox.CONFIRMED
+    SUPERSEDED = inbox.SUPERSEDED
+    FAILED = inbox.FAILED
+    LEFT = inbox.LEFT
+    UNKNOWN = inbox.UNKNOWN
+
 
 commands = typer.Typer(no_args_is_help=True, help="What was done at the gateways; approve or reject what waits for a person.")
 BreachArgument = Annotated[str, typer.Argument(metavar="CAP/ORDINAL", help="The breach that waits, as `list` shows it.")]
