@@ -21,7 +21,7 @@ from .store import tables as t
 from .store.books import connection_of
 from .store.dialect import Database, is_postgres
 from .store.gauges import read_now, read_slow
-from .store.schema import is_current
+from .store.schema import is_current, unknown
 
 WITHIN_S = 5.0
 CLOCK_WARN_US, CLOCK_WRONG_US = 2 * SECOND_US, 60 * SECOND_US  # at five minutes usage is parked as from the future (W3)
@@ -57,7 +57,7 @@ class Patient(NamedTuple):
 
 async def examine(patient: Patient) -> AsyncIterator[Finding]:
     """Findings, as they are made. Whatever does not answer within a few seconds is one; what stands on it is left out then."""
-    current = None
+    current = newer = None
     if missing := patient.database.missing():
         do = "is LEDGER_DATABASE_URL right? `ledger migrate` makes a new one there, as `ledger serve` does"
         yield Finding("database", Level.WRONG, f"{missing} is not there", do)
@@ -65,7 +65,7 @@ async def examine(patient: Patient) -> AsyncIterator[Finding]:
         try:
             async with asyncio.timeout(WITHIN_S), patient.database.snapshot() as connection:
                 yield Finding("database", Level.WELL, await _version(connection))
-                current = await is_current(connection)
+                current, newer = await is_current(connection), await unknown(connection)
         except Exception as error:
             why = getattr(error, "orig", None) or error
             said = f"does not answer: {str(why) or type(why).__name__}"
@@ -73,7 +73,7 @@ async def examine(patient: Patient) -> AsyncIterator[Finding]:
             do = pooled if "prepared statement" in said else "is LEDGER_DATABASE_URL right, and is the database running?"
             yield Finding("database", Level.WRONG, said, do)
     if current is not None:
-        yield _schema(current)
+        yield Finding("schema", Level.WRONG, newer) if newer else _schema(current)
     if current:
         for about, look in _OF_BOOKS.items():
             async for finding in _looked(about, look, patient):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import Service
-from ..store import balances, explain, reports
+from ..store import balances, explain, keystate, reports
 from ..store import tables as t
 from ..store.glance import Asked
 from ..store.tokens import Token
@@ -165,6 +165,7 @@ async def get_explanation(
 ) -> m.Explanation:  # fmt: skip
     """A key's state (`scope=key:ID`), a balance (`scope` and `period`), a breach, or a line of a report (`where`), down to
     the entries (J6)."""
+    _one_question(request, "where" if where else "breach" if breach is not None else "scope", period is not None)
     now_us = request.app.state.service.clock()
     async with figures(request) as connection:
         head = await found(connection, org)
@@ -176,12 +177,22 @@ async def get_explanation(
         elif scope is not None and period is not None:
             facts = await explain.balance(connection, head, scope, period, at if at is not None else max(now_us, head.recorded_us))
         elif scope is not None and scope.startswith("key:"):
-            facts = await explain.key(connection, head, scope[4:], now_us)
+            facts = await keystate.key(connection, head, scope[4:], now_us)
         else:
             raise Problem(422, "say scope=key:ID, scope and period, or breach=CAP/ORDINAL", "scope")
     if facts is None:
         raise Problem(404, "there is nothing of that name to explain")
     return m.Explanation(about=", ".join(where) if where else breach or scope or "", facts=facts)
+
+
+def _one_question(request: Request, asked: str, balance: bool) -> None:
+    """Raises Problem for a parameter of another question: passed over, it would leave another one answered than was asked."""
+    of_scope = ("scope", "period", "at") if balance else ("scope", "period")
+    known = {"where": ("where", "from", "to"), "breach": ("breach",), "scope": of_scope}
+    for name in request.query_params:
+        if name not in known[asked]:
+            what = "a balance" if balance and asked == "scope" else {"where": "a line of a report", "scope": "a key"}.get(asked, "a breach")
+            raise Problem(422, f"{name}: does not go with the explanation of {what}: leave it out", name)
 
 
 def _asked(start: str | None, end: str | None, where: list[str], head: reports.Head, now_us: int) -> Question:

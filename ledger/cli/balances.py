@@ -91,7 +91,7 @@ async def _read(
         head = await the_org(connection, org)
         at = moment_of("--at", moments.get("--at"), head.zone)
         as_of, until = (moment_of(option, moments.get(option)) for option in ("--as-of", "--until"))  # no days: by its start, or its end?
-        notes = await _unmet(connection, head, scopes)
+        notes = await unmet(connection, head, scopes)
         scopes = scopes or await _all_scopes(connection, head)
         now_us = max(system_clock(), head.recorded_us)
         moment = standing.meant_us(at, as_of, until, now_us)
@@ -105,7 +105,7 @@ async def _read(
     return head, rows, notes
 
 
-async def _unmet(connection: AsyncConnection, head: reports.Head, scopes: list[str]) -> list[str]:
+async def unmet(connection: AsyncConnection, head: reports.Head, scopes: list[str]) -> list[str]:
     """What there is to say of scopes that nobody has met, since what is misspelt reads as 0."""
     met = {"org"}
     for kind, table, column in (("key", t.keys, "key_id"), ("workspace", t.workspaces, "workspace_id")):

@@ -1,14 +1,28 @@
 """Owns the commands about what was done at the gateways: listed, and approved or rejected where it waits for a person (K4)."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from ..core.caps import Verdict
 from ..core.commands import JudgeBreach, Status
+from ..store import inbox, reports
 from ..store import keys as keyed
-from ..store import reports
 from .common import Format, FormatOption, OrgOption, ReasonOption, Wrong, opened, out, person, run, serving, show, the_org
+
+
+class Delivery(StrEnum):
+    """How far a command is (`store.inbox`)."""
+
+    PENDING = inbox.PENDING
+    ATTEMPTED = inbox.ATTEMPTED
+    CONFIRMED = inbox.CONFIRMED
+    SUPERSEDED = inbox.SUPERSEDED
+    FAILED = inbox.FAILED
+    LEFT = inbox.LEFT
+    UNKNOWN = inbox.UNKNOWN
+
 
 commands = typer.Typer(no_args_is_help=True, help="What was done at the gateways; approve or reject what waits for a person.")
 BreachArgument = Annotated[str, typer.Argument(metavar="CAP/ORDINAL", help="The breach that waits, as `list` shows it.")]
@@ -19,9 +33,9 @@ _WAITS = {"revoke": "to revoke; paused meanwhile", "all": "held by the brake; no
 @commands.command("list")
 def list_commands(
     org: OrgOption = None,
-    delivery: Annotated[str | None, typer.Option(help="Only those in this state, such as failed.")] = None,
+    delivery: Annotated[Delivery | None, typer.Option(help="Only those in this state, such as failed.")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only what waits for a person.")] = False,
-    limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 100,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """What waits for a person, then commands to the gateways, newest first."""

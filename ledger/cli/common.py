@@ -1,6 +1,7 @@
 """Owns what every command shares: settings, a database, the org that is meant, tables, and errors in words."""
 
 import csv
+import errno
 import getpass
 import json
 import os
@@ -29,7 +30,7 @@ from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
-from ..store.schema import is_current
+from ..store.schema import UnknownSchemaError, is_current, unknown
 from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
@@ -78,14 +79,25 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """Runs a command's work; what a person can mend is told in words, on stderr, with exit code 1."""
     try:
         return uvloop.run(_awaited(work))
-    except Wrong as error:
+    except (Wrong, UnknownSchemaError) as error:
         tell("error", "red", str(error))
     except BrokenPipeError:  # who reads our output has enough of it: the command ends without a word
         raise
     except (DBAPIError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        tell("error", "red", f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?")
+        tell("error", "red", _failed(error))
     raise typer.Exit(1)
+
+
+def _failed(error: DBAPIError | OSError) -> str:
+    """What went wrong with the database, or with what a command prints, and what to do."""
+    cause = str(getattr(error, "orig", None) or error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a database of ours says that itself
+        return f"the output can't be written: {cause}"
+    if "is full" in cause or "No space left" in cause:
+        return f"the database takes nothing more: {cause}. Nothing was booked by halves: make room where the database lies"
+    if "readonly" in cause or "read-only" in cause:
+        return f"the database is only read: {cause}. Is LEDGER_DATABASE_URL a replica's, or may it be written by whoever runs this?"
+    return f"the database does not answer: {cause}. Is LEDGER_DATABASE_URL right, and is it running?"
 
 
 def tell(word: str, style: str, text: str) -> None:
@@ -116,7 +128,8 @@ async def opened(*, current: bool = True) -> AsyncIterator[Database]:
                 raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
             async with database.reader.connect() as connection:
                 if not await is_current(connection):
-                    raise Wrong("the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite")
+                    missing = "the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite"
+                    raise Wrong(await unknown(connection) or missing)
         yield database
     finally:
         await database.close()
@@ -195,15 +208,15 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         right, long = name.endswith("_usd") or name in ("requests", "revision"), name in _SENTENCES
         table.add_column(name, justify="right" if right else "left", no_wrap=not long, min_width=_LEAST if long else None)
     for row in rows:
-        table.add_row(*(_cell(_shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
+        table.add_row(*(_cell(shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
     least = Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum
     if least > out.width:
         table.width = least  # the terminal wraps its lines: a name cut short could not be used
     out.print(table if rows else "[dim]nothing[/]")
 
 
-def _shortened(credential: Any) -> Any:
-    """A credential as a table shows it: of a hash the first digits, which leave room for the rest of the line."""
+def shortened(credential: Any) -> Any:
+    """A credential as a terminal shows it: of a hash the first digits, which leave room for the rest of the line."""
     return f"{credential[:12]}…" if isinstance(credential, str) and is_hash(credential) else credential
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .common import shortened
+
 MOST_SHOWN = 20
 
 
@@ -44,20 +46,23 @@ def key_lines(facts: dict[str, Any]) -> list[str]:
         if text:
             lines.append(f"{name:<9}{text}")
 
+    revoked = facts["state"] == "revoked"
+    if revoked and facts["turned"]:
+        add("revoked", ", ".join(facts["turned"]["reasons"]))
     for cap in facts["why"]:
-        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: {_over(cap)}")
+        add("why", f"{cap['cap']}, {cap['scope']} {cap['period']}: {_RESUME if cap['waiting'] else _over(cap)}")
     add("held", facts["held"])
     add("others", ", ".join(_other(cap) for cap in facts["others"]))
     for row in facts["crossed"]:
-        add("crossed", f"seq {row['seq']}  {row['id']}  {_dollars(row['cost_usd'])}  {row['model'] or ''}")
+        add("crossed", f"{row['cap']}: {_crossed(row)}" if len(facts["crossed"]) > 1 else _crossed(row))
     if driver := facts["driver"]:
         add("driver", f"{driver['by']} {driver['value']}: {driver['share']} of it, ${driver['spent_usd']}")
-    for command in facts["commands"][:1]:
-        sent, confirmed = (
-            command["attempted_at"] or "not yet",
-            command["confirmed_at"] or f"not yet ({command['error'] or command['delivery']})",
-        )
-        add("command", f"{command['state']}, revision {command['revision']}, sent {sent}, confirmed {confirmed}")
+    for cap in [] if revoked else [*facts["why"], *facts["others"]]:
+        for breach in cap["breaches"]:
+            add("waits", _asks(cap, breach))
+    for line in _command_lines(facts):
+        add("command", line)
+    add("leaking", "it spends though its gateway confirmed that it is stopped: stop it at the vendor by hand" if facts["leaking"] else None)
     if effect := facts["effect"]:
         quiet = f"; last call {effect['quiet_since']}" if effect["calls_after"] else ""
         add("effect", f"{effect['calls_after']} calls after, ${effect['cost_usd']}{quiet}")
@@ -69,9 +74,56 @@ def key_lines(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
+_RESUME = "its breach is over, and a person has to resume the key (resume: manual)"
+
+
 def _other(cap: dict[str, Any]) -> str:
-    verdict = "would allow" if cap["would_allow"] else "over, but only " + ("observed" if cap["enforce"] == "observe" else "alerts")
-    return f"{cap['cap']} ${cap['spent_usd']} of ${cap['limit_usd']} ({verdict})"
+    how = f"{cap['cap']} ${cap['spent_usd']} of ${cap['limit_usd']}"
+    if cap["would_allow"]:
+        return f"{how} (would allow)"
+    over = "over" if "spend" in cap["reached"] else f"{cap['unpriced']} unpriced calls"
+    held = [breach["verdict"] for breach in cap["breaches"] if breach["waits"] == "all"]
+    if cap["enforce"] == "observe":
+        verdict = "but only observed"
+    elif held:
+        verdict = "held by the brake" if None in held else "and a person rejected that it stops the key"
+    else:
+        verdict = "but only alerts" if cap["breaches"] else "and not acted on yet: that is for the next pulse"
+    return f"{how} ({over}, {verdict})"
+
+
+def _crossed(row: dict[str, Any]) -> str:
+    """The entry that crossed: a call, or else a correction or a shared cost with what was said of it."""
+    if row["type"] == "UsageRecorded":
+        return f"seq {row['seq']}  {row['id']}  {_dollars(row['cost_usd'])}  {row['model'] or ''}"
+    what = f"corrects {row['corrects']}" if "corrects" in row else "shared cost"
+    return f"seq {row['seq']}  {_dollars(row.get('cost_usd') or row['amount_usd'])}  {what}: {row['why']}"
+
+
+def _asks(cap: dict[str, Any], breach: dict[str, Any]) -> str | None:
+    """What a breach still asks a person (K4)."""
+    if breach["waits"] == "nothing" or breach["verdict"] or cap["enforce"] == "observe":
+        return None
+    what = "revoke" if breach["kind"] == "spend" and cap["action"] == "revoke" else "stop the key"
+    return f"to {what}: ledger commands approve {breach['breach']}, or reject"
+
+
+def _command_lines(facts: dict[str, Any]) -> list[str]:
+    """What became of the newest command, for each name of the key at each of its gateways."""
+    if facts["revision"] and not facts["commands"]:
+        return [f"{facts['state']}, revision {facts['revision']}, not handed on yet"]
+    lines: list[str] = []
+    for command in facts["commands"][:MOST_SHOWN]:
+        of = f", of {shortened(command['credential'])}" if command["credential"] != facts["key"] else ""
+        at = f" at {command['connection']}" if command["connection"] else ""
+        sent = f"sent {command['attempted_at'] or 'not yet'}, "
+        became = f"confirmed {command['confirmed_at'] or 'not yet'}"
+        if command["delivery"] in ("failed", "left", "unknown"):  # nothing more is tried
+            sent, became = "", f"{command['delivery']}: {command['error']}"
+        elif not command["confirmed_at"]:
+            became += f" ({command['error'] or command['delivery']})"
+        lines.append(f"{command['state']}, revision {command['revision']}{of}{at}, {sent}{became}")
+    return lines
 
 
 def breach_lines(facts: dict[str, Any]) -> list[str]:
@@ -88,13 +140,14 @@ def breach_lines(facts: dict[str, Any]) -> list[str]:
     add("window", f"{breach['period']}, {breach['start'] or 'ever'} to {breach['end'] or 'no end'}")
     add("opened", breach["opened_at"])
     if row := facts["crossed"]:
+        call = row["type"] == "UsageRecorded"
         cost = _dollars(row.get("cost_usd"))
-        add("crossed", f"seq {row['seq']}  {cost}  {row.get('key') or ''}  {row.get('model') or ''}  {row.get('id') or row['type']}")
+        add("crossed", f"seq {row['seq']}  {cost}  {row['key']}  {row['model'] or ''}  {row['id']}" if call else _crossed(row))
     add("action", f"{breach['action']}{'' if breach['enforce'] == 'on' else ', only observed: nothing was sent'}")
     for fact in facts["done"][:MOST_SHOWN]:
         add("done", f"key:{fact['key']} {fact['state']}, seq {fact['seq']}, {fact['recorded_at']}")
-    if len(facts["done"]) > MOST_SHOWN:
-        add("", f"and {len(facts['done']) - MOST_SHOWN} more keys")
+    if facts["changes"] > MOST_SHOWN:
+        add("", f"and {facts['changes'] - MOST_SHOWN} more changes of keys")
     if breach["verdict"]:
         add("verdict", f"{breach['verdict']} by {breach['judged_by']}")
     elif breach["waits"] != "nothing" and not breach["closed_at"]:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.keys import State
@@ -12,12 +13,13 @@ from ..core.questions import Question, QuestionError
 from ..core.window import Period
 from ..service import system_clock
 from ..store import explain as explaining
-from ..store import heard, reports
+from ..store import heard, keystate, reports
 from ..store import keys as keyed
 from ..store import tables as t
 from ..wire.report import ask
 from ..wire.times import moment_text
-from .common import Format, FormatOption, OrgOption, Wrong, moment_of, opened, out, plain, refuse, run, scope_of, show, the_org
+from .balances import unmet
+from .common import Format, FormatOption, OrgOption, Wrong, moment_of, opened, out, plain, refuse, run, scope_of, show, tell, the_org
 from .explaining import breach_lines, key_lines, sum_lines
 
 ALL = 10**6
@@ -129,7 +131,7 @@ def explain(
     """Explain a key's state, a balance, a breach or a line of a report, down to the entries."""
 
     async def work() -> None:
-        now_us = system_clock()
+        now_us, notes = system_clock(), list[str]()
         if (what is None) == (not where):
             raise Wrong("say what to explain: key:ID, a scope with --period, a breach CAP/ORDINAL, or --where for a line of a report")
         if period is None and what is not None and (what == "org" or what.startswith("workspace:")):
@@ -147,12 +149,16 @@ def explain(
                 facts = await explaining.line(connection, head, _asked(start, end, where or [], head, now_us))
             elif period is not None:
                 facts = await explaining.balance(connection, head, scope_of(what), period, _at(at, head, now_us))
+                notes = await unmet(connection, head, [what])
             elif what.startswith("key:"):
-                facts = await explaining.key(connection, head, what[4:], now_us)
+                facts = await keystate.key(connection, head, what[4:], now_us)
             else:
                 facts = await explaining.breach(connection, head, what)
         if facts is None:
-            raise Wrong(f"there is no {what!r} in org {head.org!r}")
+            hint = "" if what and (":" in what or "/" in what) else ": say key:ID, a scope with --period, or a breach CAP/ORDINAL"
+            raise Wrong(f"there is no {what!r} in org {head.org!r}{hint}")
+        for note in notes:
+            out.print(Text(plain(note), style="yellow")) if form is Told.TABLE else tell("note", "yellow", note)
         if form is Told.TABLE:
             told = sum_lines if "newest" in facts else breach_lines if "breach" in facts else key_lines
             out.print(plain("\n".join(told(facts))), highlight=False, markup=False, soft_wrap=True)

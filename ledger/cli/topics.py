@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
 from ..core.commands import Rejected
-from ..kafka import MOST_PUBLISHED_BYTES, Kafka, create_topics, producing
+from ..kafka import MOST_PUBLISHED_BYTES, Kafka, admin, create_topics, missing_topics, producing
 from ..rawrecords import Record, read_from
 from ..settings import kafka_of
 from ..wire.messages import USAGE_DEAD
@@ -25,7 +25,7 @@ PLACE = "TOPIC/PARTITION/OFFSET, as `ledger dead list` shows it"
 def _kafka() -> Kafka:
     kafka = kafka_of(settings())
     if kafka is None:
-        raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set")
+        raise Wrong("LEDGER_KAFKA_BOOTSTRAP_SERVERS is not set: this is about Kafka's topics, and without it there are none")
     return kafka
 
 
@@ -35,7 +35,7 @@ def _asked(work: Callable[[Kafka], Awaitable[T]]) -> T:
         try:
             return await work(kafka)
         except KafkaError as error:
-            raise Wrong(f"Kafka at {kafka.bootstrap}: {error}") from None
+            raise Wrong(f"Kafka at {kafka.bootstrap}: {error}. Is LEDGER_KAFKA_BOOTSTRAP_SERVERS right, and is it running?") from None
 
     return run(asked)
 
@@ -56,9 +56,12 @@ def create(
 async def _letters(kafka: Kafka) -> list[tuple[DeadLetter, str]]:
     """All dead letters, oldest first; one record's only once, however often it was written."""
     found: dict[tuple[str, int, int], tuple[DeadLetter, str]] = {}
+    async with admin(kafka) as client:  # a consumer would ask for the topic again and again
+        if missing := await missing_topics(client, kafka, [USAGE_DEAD]):
+            raise Wrong(f"Kafka has no topic {', '.join(missing)}: run `ledger topics create`, or mend LEDGER_TOPIC_PREFIX")
     consumer = AIOKafkaConsumer(kafka.topic(USAGE_DEAD), **kafka.client(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
             while await consumer.position(partition) < end:
                 for record in (await consumer.getmany(partition, timeout_ms=1000)).get(partition, ()):

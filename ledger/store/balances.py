@@ -23,7 +23,7 @@ from .bulk import chunks
 from .report import EARLY_US, seq_before
 from .reports import Head, Json
 
-_PARTS = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY), Dimension(Kind.CHARGE))
+PARTS = (Dimension(Kind.WORKSPACE), Dimension(Kind.KEY), Dimension(Kind.CHARGE))
 
 
 async def standing(
@@ -67,7 +67,7 @@ async def count_hour(connection: AsyncConnection, head: Head, books: Books, scop
     it was made."""
     after = await seq_before(connection, head, hour.start_us - AHEAD_US)
     span = await lines.span(connection, head.org_id, head.zone, after, head.seq)
-    line = union_all(*lines.journal_lines(span, _PARTS, lines.Range(hour.start_us, hour.end_us, True))).subquery("lines").c
+    line = union_all(*lines.journal_lines(span, PARTS, lines.Range(hour.start_us, hour.end_us, True))).subquery("lines").c
     query = select(line.workspace, line.key, *(func.sum(line[name]) for name in SUMS[:6])).where(_by_the_hour(line))
     used = defaultdict[str, Sum](Sum)
     for home, key, *sums in map(tuple, await connection.execute(query.group_by(line.workspace, line.key))):
@@ -212,7 +212,7 @@ async def _used_then(
     span = await lines.span(connection, head.org_id, head.zone, after, seq)
     hours = window.period is Period.HOUR
     within = None if ever else lines.Range(window.start, window.end, hours)
-    line = union_all(*lines.journal_lines(span, _PARTS, within, before_us=until_us)).subquery("lines").c
+    line = union_all(*lines.journal_lines(span, PARTS, within, before_us=until_us)).subquery("lines").c
     query = select(*(func.coalesce(func.sum(line[name]), 0) for name in SUMS[:6])).where(counts_for(books, scope, line))
     query = query.where(_by_the_hour(line)) if hours else query
     return Sum(*map(int, (await connection.execute(query)).one()))

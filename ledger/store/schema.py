@@ -23,8 +23,14 @@ def config(connection: Connection | None = None) -> Config:
     return settings
 
 
+class UnknownSchemaError(Exception):
+    """The schema is of a version that this ledger does not know; the message says which, and what to do."""
+
+
 async def migrate(connection: AsyncConnection, revision: str = "head") -> None:
-    """Upgrades the schema, in the caller's transaction."""
+    """Upgrades the schema, in the caller's transaction. Raises UnknownSchemaError."""
+    if newer := await unknown(connection):
+        raise UnknownSchemaError(newer)
     await connection.run_sync(lambda sync: command.upgrade(config(sync), revision))
 
 
@@ -38,6 +44,15 @@ async def check(connection: AsyncConnection) -> None:
     await connection.run_sync(lambda sync: command.check(config(sync)))
 
 
+async def unknown(connection: AsyncConnection) -> str | None:
+    """What is to be said of a schema whose version this ledger does not know, as after a deploy that was taken back; else None."""
+    versions = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    here = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if here is None or here in versions:
+        return None
+    return f"the database's schema is at version {here!r}, which a newer ledger made: run that one, or restore the backup of before it"
+
+
 async def is_current(connection: AsyncConnection) -> bool:
     """Whether the schema is at head."""
     head = ScriptDirectory.from_config(config()).get_current_head()
@@ -49,7 +64,7 @@ async def why_unready(engine: AsyncEngine) -> str | None:
     try:
         async with asyncio.timeout(READY_WITHIN_S), engine.connect() as connection:
             if not await is_current(connection):
-                return "the database's schema is not this version's: run `ledger migrate`"
+                return await unknown(connection) or "the database's schema is not this version's: run `ledger migrate`"
     except Exception as error:
         return f"the database does not answer: {type(error).__name__}"
     return None

@@ -1,14 +1,17 @@
 """The other commands: what they show, what they change, and how they say what is wrong."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from sqlalchemy.exc import DBAPIError
 
-from ledger.cli.common import Format, out, show
+from ledger.cli.common import Format, out, run, show
 from ledger.service import system_clock
 from ledger.wire.times import moment_text
 from tests.cli.conftest import Ledger, book
@@ -38,6 +41,15 @@ def test_migrate_brings_the_schema_to_head_as_often_as_it_is_asked(fresh: Ledger
     fresh("migrate")
     assert "head" in fresh("migrate").stdout
     assert fresh.rows("get", "orgs") == []
+
+
+def test_a_schema_that_a_newer_ledger_made_is_told_as_such_and_not_sent_to_migrate(ledger: Ledger) -> None:
+    """After a deploy that was taken back."""
+    ledger.sql("UPDATE alembic_version SET version_num = '9999'")
+    for words in (("get", "orgs"), ("migrate",), ("verify",), ("doctor",)):
+        answer = ledger(*words, code=1)
+        told = answer.stdout + answer.stderr
+        assert "9999" in told and "a newer ledger" in told and "`ledger migrate`" not in told, words
 
 
 def test_lists_are_tables_json_and_csv(over: Ledger) -> None:
@@ -110,6 +122,51 @@ def test_what_nobody_has_met_is_said_to_be_unmet_beside_its_zeros(over: Ledger) 
     assert "workspace:lab: nobody" not in unmet.stdout and not unmet.stderr
     assert "nobody has met it" in over("balances", "key:nobody", "--format", "csv").stderr
     assert "nobody" not in over("balances", "org", "key:crawler").stdout
+
+
+def test_an_explanation_of_what_nobody_has_met_says_so_as_its_balance_does(over: Ledger) -> None:
+    """What is misspelt reads as nothing spent."""
+    for scope, note in (
+        ("key:nobody", "nobody has met it"), ("workspace:lob", "nobody has met it"), ("key:hash-1", "is a credential of key:crawler"),
+    ):  # fmt: skip
+        assert note in over("explain", scope, "--period", "day").stdout
+        assert note in over("explain", scope, "--period", "day", "--format", "json").stderr
+    assert "nobody" not in over("explain", "key:crawler", "--period", "day").stdout
+    assert "say key:ID" in over("explain", "crawler", code=1).stderr
+
+
+def test_a_delivery_or_a_number_that_can_be_none_is_refused_and_not_answered_by_an_empty_list(over: Ledger) -> None:
+    for words in (("--delivery", "confirmd"), ("--limit", "0"), ("--limit", "-1")):
+        assert words[0] in over("commands", "list", *words, code=2).stderr
+    assert "confirmed" in over("commands", "list", "--delivery", "x", code=2).stderr
+    over("commands", "list", "--delivery", "confirmed")
+
+
+def test_a_kafka_that_is_not_there_is_told_in_one_line(over: Ledger) -> None:
+    said = over("dead", "list", code=1, LEDGER_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1").stderr
+    assert said.startswith("error Kafka at 127.0.0.1:1") and "is it running?" in said and "Unclosed" not in said
+
+
+FAULTS = [
+    (OSError(errno.ENOSPC, "No space left on device"), "the output can't be written: [Errno 28] No space left on device"),
+    (DBAPIError("", {}, Exception("database or disk is full")), "make room where the database lies"),
+    (DBAPIError("", {}, Exception("attempt to write a readonly database")), "may it be written"),
+    (DBAPIError("", {}, Exception("cannot execute INSERT in a read-only transaction")), "may it be written"),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Is LEDGER_DATABASE_URL right, and is it running?"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), FAULTS)
+def test_a_full_disk_and_a_database_that_is_only_read_are_told_from_one_that_is_away(
+    capsys: pytest.CaptureFixture[str], fault: Exception, said: str
+) -> None:
+    async def work() -> None:
+        raise fault
+
+    with pytest.raises(typer.Exit):
+        run(work)
+    told = capsys.readouterr().err
+    assert told.startswith("error ") and said in told and ("is it running?" in told) == isinstance(fault, ConnectionRefusedError)
 
 
 ACCOUNTS = """

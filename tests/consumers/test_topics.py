@@ -3,7 +3,9 @@
 import asyncio
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from typer.testing import CliRunner
 
+from ledger.__main__ import build
 from ledger.kafka import admin
 from tests.consumers.harness import Stage, events, ledger
 
@@ -46,3 +48,10 @@ async def test_a_consumer_whose_topics_are_not_there_says_so_and_what_to_do(stag
     process.expects_death = True
     assert "elsewhere.ledger.breaches, elsewhere.ledger.key-commands" in process.log() and "elsewhere.usage" in process.log()
     assert "run `ledger topics create`" in process.log()
+
+
+async def test_dead_letters_of_a_cluster_without_the_topics_are_told_in_one_line_and_at_once(stage: Stage) -> None:
+    environment = {"LEDGER_KAFKA_BOOTSTRAP_SERVERS": stage.kafka.bootstrap, "LEDGER_TOPIC_PREFIX": "nowhere."}
+    found = await asyncio.to_thread(CliRunner().invoke, build(), ["dead", "list"], env=environment)
+    assert found.exit_code == 1 and found.stderr.startswith("error Kafka has no topic nowhere.usage.dead: run `ledger topics create`")
+    assert len(found.stderr.splitlines()) == 1
