@@ -18,7 +18,7 @@ from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.settings import Settings, SettingsError, channels_of, kafka_of, read_settings
 from ledger.store.dialect import connect
-from ledger.store.schema import is_current
+from ledger.store.schema import not_current
 
 _ABOUT = """Runs consumers, one or several in this process; any number of processes share the work.
 
@@ -52,8 +52,8 @@ async def _run(names: list[str], given: Settings) -> None:
     database = connect(given.database_url, given.read_database_url)
     try:
         async with database.reader.connect() as connection:
-            if not await is_current(connection):
-                raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
+            if why := await not_current(connection):
+                raise Wrong(why)
         service = Service(database, Metrics(given.drift_percent), declared_only=given.declared_orgs_only)
         work = chores(
             service, os.environ, check_s=given.keys_check_every_s, sync_s=given.keys_sync_every_s, reconcile_s=given.reconcile_every_s

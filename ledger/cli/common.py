@@ -30,7 +30,7 @@ from ..service import Service
 from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
-from ..store.schema import UnknownSchemaError, is_current, unknown
+from ..store.schema import UnknownSchemaError, not_current
 from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
@@ -127,9 +127,8 @@ async def opened(*, current: bool = True) -> AsyncIterator[Database]:
             if missing := database.missing():
                 raise Wrong(f"LEDGER_DATABASE_URL: there is no file {missing}: run `ledger migrate`, or `ledger serve`, or mend the URL")
             async with database.reader.connect() as connection:
-                if not await is_current(connection):
-                    missing = "the database has no schema of this version yet: run `ledger migrate`, or `ledger serve` on SQLite"
-                    raise Wrong(await unknown(connection) or missing)
+                if why := await not_current(connection):
+                    raise Wrong(why)
         yield database
     finally:
         await database.close()

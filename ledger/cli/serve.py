@@ -26,7 +26,7 @@ from ..service import Clock, Service, system_clock
 from ..settings import Settings, channels_of, kafka_of
 from ..store import tokens
 from ..store.dialect import Database, connect
-from ..store.schema import is_current, migrate
+from ..store.schema import migrate, not_current
 from .common import Wrong, err, run, settings
 
 DRAIN_S = 8
@@ -148,9 +148,9 @@ async def prepared(given: Settings) -> Database:
     except ValueError as error:
         raise Wrong(f"LEDGER_DATABASE_URL: {error}") from None
     async with database.writer.begin() as connection:
-        if not await is_current(connection):
+        if why := await not_current(connection):
             if connection.dialect.name != "sqlite":
-                raise Wrong("the database has no schema of this version yet: run `ledger migrate` first")
+                raise Wrong(why)
             await migrate(connection)
     return database
 

@@ -59,12 +59,17 @@ async def is_current(connection: AsyncConnection) -> bool:
     return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision()) == head
 
 
+async def not_current(connection: AsyncConnection) -> str | None:
+    """What is to be said where the schema is not this version's; None where it is."""
+    if await is_current(connection):
+        return None
+    return await unknown(connection) or "the database has no schema of this version yet: run `ledger migrate`"
+
+
 async def why_unready(engine: AsyncEngine) -> str | None:
     """Why the database can't be worked with just now, in words; None when it can."""
     try:
         async with asyncio.timeout(READY_WITHIN_S), engine.connect() as connection:
-            if not await is_current(connection):
-                return await unknown(connection) or "the database's schema is not this version's: run `ledger migrate`"
+            return await not_current(connection)
     except Exception as error:
         return f"the database does not answer: {type(error).__name__}"
-    return None
