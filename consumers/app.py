@@ -82,9 +82,7 @@ class Consumers:
             producer = await stack.enter_async_context(producing(self.kafka))
             if port:
                 registry = self.service.metrics.registry
-                await stack.enter_async_context(
-                    serving(host, port, registry, document(self.kafka), lambda: self._dead, self._unready)
-                )
+                await stack.enter_async_context(serving(host, port, registry, document(self.kafka), lambda: self._dead, self._unready))
             if "usage" in self.names:
                 self._subscribe_usage(producer)
             if "keys" in self.names:

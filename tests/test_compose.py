@@ -155,9 +155,7 @@ def test_the_health_checks_ask_what_the_processes_answer(services: dict[str, dic
         assert httpx.get(serving.metrics_url).status_code == 200
 
 
-def test_its_consumers_run_on_the_topics_that_it_creates(
-    services: dict[str, dict[str, Any]], own_database: str, kafka: Kafka
-) -> None:
+def test_its_consumers_run_on_the_topics_that_it_creates(services: dict[str, dict[str, Any]], own_database: str, kafka: Kafka) -> None:
     prefix = f"compose-{uuid.uuid4().hex[:8]}."
     settings = {"LEDGER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "LEDGER_TOPIC_PREFIX": prefix}
     with home_for("topics") as home:

@@ -179,7 +179,13 @@ async def _metrics_served(given: Settings, service: Service) -> AsyncIterator[No
 async def _http(given: Settings, service: Service) -> AsyncIterator[tuple[uvicorn.Server, asyncio.Task[None]]]:
     host, port = given.address
     config = uvicorn.Config(
-        build_app(service, os.environ), host, port, http=Protocol, access_log=False, log_level="error", timeout_graceful_shutdown=DRAIN_S,
+        build_app(service, os.environ),
+        host,
+        port,
+        http=Protocol,
+        access_log=False,
+        log_level="error",
+        timeout_graceful_shutdown=DRAIN_S,
         backlog=2048,
     )
     server = _Server(config)
