@@ -119,7 +119,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    "step", ["connect", "is_current", "migrate", "_first_token", "showing_gauges", "_handing_over", "_http", "_until_stopped", "Running"]
+    "step", ["connect", "not_current", "migrate", "_first_token", "showing_gauges", "_handing_over", "_http", "_until_stopped", "Running"]
 )
 def test_sigterm_at_any_step_of_the_start_exits_well(process_anywhere: Process, tmp_path: Path, step: str) -> None:
     """What was opened is closed, and nothing waits for it."""
