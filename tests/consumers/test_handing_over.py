@@ -114,7 +114,7 @@ async def test_a_broker_that_is_not_there_leaves_nothing_open_behind_the_error()
 
 
 async def test_sigterm_at_any_step_of_a_consumers_start_exits_well(stage: Stage) -> None:
-    for step in ("missing_topics", "connect", "is_current", "Consumers", "producing", "serving", "spare_the_collector"):
+    for step in ("missing_topics", "connect", "not_current", "Consumers", "producing", "serving", "spare_the_collector"):
         process = stage.start("usage", "pulse", STOP_AT=step)
         code = await asyncio.to_thread(process.popen.wait, 30)
         process.stopped = True
