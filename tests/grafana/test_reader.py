@@ -99,20 +99,22 @@ def test_the_reader_sees_no_table_and_changes_nothing(watched: Watched) -> None:
 
 
 def test_the_command_may_be_repeated_and_refuses_what_it_must(watched: Watched, tmp_path: Path) -> None:
-    def reader(role: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def ledger(*asked: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"LEDGER_DATABASE_URL": watched.database_url, **settings}
-        return subprocess.run(
-            [sys.executable, "-m", "ledger", "reader", role], env=environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run([sys.executable, "-m", "ledger", *asked], env=environment, capture_output=True, text=True, check=False)
 
-    (tmp_path / "ledger.db").touch()
+    def reader(role: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return ledger("reader", role, **settings)
+
+    file = f"sqlite:///{tmp_path}/ledger.db"
+    assert ledger("migrate", LEDGER_DATABASE_URL=file).returncode == 0
     assert reader("grafana", LEDGER_READER_PASSWORD=PASSWORD).returncode == 0
     assert watched.ask("SELECT 1 AS one")[0]["one"] == 1
     for role, settings, said in (
         ("grafana", {}, "LEDGER_READER_PASSWORD is not set"),
         ('x"; DROP TABLE journal', {"LEDGER_READER_PASSWORD": PASSWORD}, "is not a role's name"),
         ("postgres", {"LEDGER_READER_PASSWORD": PASSWORD}, "the ledger itself writes with"),
-        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": f"sqlite:///{tmp_path}/ledger.db"}, "SQLite"),
+        ("grafana", {"LEDGER_READER_PASSWORD": PASSWORD, "LEDGER_DATABASE_URL": file}, "which has no roles"),
     ):
         answer = reader(role, **settings)
         assert (answer.returncode, said in answer.stderr) == (1, True), answer.stderr
