@@ -95,3 +95,11 @@ def test_a_cluster_that_does_not_let_us_in_is_named_without_a_traceback(
     done = subprocess.run(asked, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and shown["LEDGER_KAFKA_BOOTSTRAP_SERVERS"] in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert PASSWORD not in done.stderr
+
+
+def test_a_certificate_that_is_none_or_has_another_key_stops_every_command(shown: dict[str, str], home: Path) -> None:
+    for given in ("nowhere.pem", str(home / "authority.pem")):
+        settings = shown | {"LEDGER_KAFKA_SSL_CERTFILE": given}
+        asked = [sys.executable, "-m", "ledger", "get", "orgs"]
+        done = subprocess.run(asked, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1 and "LEDGER_KAFKA_SSL_CERTFILE" in done.stderr and "Traceback" not in done.stderr, done.stderr
