@@ -187,11 +187,13 @@ async def get_explanation(
 
 def _one_question(request: Request, asked: str, balance: bool) -> None:
     """Raises Problem for a parameter of another question: passed over, it would leave another one answered than was asked."""
-    of_scope = ("scope", "period", "at") if balance else ("scope", "period")
-    known = {"where": ("where", "from", "to"), "breach": ("breach",), "scope": of_scope}
+    what, known = {
+        "where": ("a line of a report", ("where", "from", "to")),
+        "breach": ("a breach", ("breach",)),
+        "scope": ("a balance", ("scope", "period", "at")) if balance else ("a key", ("scope", "period")),
+    }[asked]
     for name in request.query_params:
-        if name not in known[asked]:
-            what = "a balance" if balance and asked == "scope" else {"where": "a line of a report", "scope": "a key"}.get(asked, "a breach")
+        if name not in known:
             raise Problem(422, f"{name}: does not go with the explanation of {what}: leave it out", name)
 
 

@@ -65,7 +65,7 @@ async def key(connection: AsyncConnection, head: Head, name: str, now_us: int) -
         stops = bool({f"cap:{one.cap.cap_id}", f"wait:{one.cap.cap_id}"} & stopping)
         facts["why" if stops else "others"].append(_cap_line(books, one, f"wait:{one.cap.cap_id}" in stopping, stops=stops))
     facts["crossed"] = [row for one in above for breach in one.open if (row := await crossed(connection, head, breach))]
-    facts["driver"] = await _driver(connection, head, books, f"key:{name}", [one.window for one in above if one.open][:1])
+    facts["driver"] = await _driver(connection, head, books, f"key:{name}", next((one.window for one in above if one.open), None))
     facts["commands"] = await _commands(connection, head, found)
     facts["effect"] = await _effect(connection, head, found) if found.state is not State.ACTIVE else None
     named = {reason.partition(":")[2] for reason in stopping if not reason.startswith("held:")}
@@ -110,11 +110,10 @@ async def _turned(connection: AsyncConnection, head: Head, found: Key) -> Json |
     return None
 
 
-async def _driver(connection: AsyncConnection, head: Head, books: Books, scope: str, windows: Sequence[Window]) -> Json | None:
+async def _driver(connection: AsyncConnection, head: Head, books: Books, scope: str, window: Window | None) -> Json | None:
     """What most of the key's spend in the breached window shares, corrections with it: a session, else the model of most of it."""
-    if not windows:
+    if window is None:
         return None
-    (window,) = windows
     ever, hours = window.period is Period.LIFETIME, window.period is Period.HOUR
     after = 0 if ever else await report.seq_before(connection, head, window.start_us - report.EARLY_US)
     span = await lines.span(connection, head.org_id, head.zone, after, head.seq)

@@ -57,8 +57,7 @@ OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
     {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *AUDIO, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER,
-     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OBSERVED,
-     OPENROUTER_TRACE,
+     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OBSERVED, OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
