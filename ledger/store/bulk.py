@@ -1,11 +1,11 @@
 """Owns many rows at a time: how each database's driver reads and writes them fastest. Which database it is, `dialect` says."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Select, Table, text
+from sqlalchemy import Boolean, LargeBinary, Select, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,7 +42,9 @@ async def append_rows(
     fields in the order of `names` where that is another."""
     driver = await _driver(connection)
     if not is_postgres(connection):
-        await _put(driver, f"INSERT INTO {table.name} {{}}", rows)
+        for part in chunks(rows, MOST_ROWS):
+            told = _told(table, part)
+            await _put(driver, f"INSERT INTO {table.name} ({_columns(told)}) {{}}", [*zip(*told.values(), strict=True)])
         return
 
     async def stream() -> AsyncIterator[bytes]:
@@ -163,6 +165,22 @@ async def _stage(driver: Any, table: Table, names: Sequence[str], rows: Sequence
     )
     await driver.copy_records_to_table(staged, records=rows, columns=names)
     return staged
+
+
+def _told(table: Table, rows: Sequence[tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+    """Values by column, but for columns in which no row has any. SQLite's driver binds a number, a text and a bytearray at once;
+    for a None, a flag or bytes it looks for somebody who adapts them first, as long as all the rest of a row takes."""
+    told: dict[str, Sequence[Any]] = {}
+    for column, values in zip(table.columns, zip(*rows, strict=True), strict=True):
+        if values[0] is None and values.count(None) == len(values):
+            continue
+        if fit := _FIT.get(type(column.type)):
+            values = [value if value is None else fit(value) for value in values]
+        told[column.name] = values
+    return told
+
+
+_FIT: Mapping[type, Callable[[Any], Any]] = {LargeBinary: bytearray, Boolean: int}
 
 
 def _columns(names: Iterable[str]) -> str:
