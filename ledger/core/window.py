@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 3600 * SECOND_US
@@ -52,8 +53,7 @@ class Window(NamedTuple):
 
 def micros(moment: datetime) -> int:
     """An aware datetime as microseconds since 1970, exact; also for moments whose UTC form has no year of its own."""
-    since = moment - EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def day_number(day: date) -> int:
@@ -88,7 +88,7 @@ def _local(us: int, zone: str) -> datetime:
 
 
 def _offset_us(us: int, zone: str) -> int:
-    return (_local(us, zone) - (EPOCH + timedelta(microseconds=us)).replace(tzinfo=None)) // timedelta(microseconds=1)
+    return (_local(us, zone) - (EPOCH + timedelta(microseconds=us)).replace(tzinfo=None)) // _MICROSECOND
 
 
 def _change_between(low_us: int, high_us: int, zone: str) -> int:
