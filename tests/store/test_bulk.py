@@ -62,6 +62,20 @@ async def test_rows_of_several_orgs_are_found_by_their_place(database: Database)
         assert await select_at(connection, journal, names, {}) == []
 
 
+async def test_rows_come_back_as_they_were_given_whatever_each_leaves_out(database: Database) -> None:
+    """A column may be without a value in all rows, in some, or in none; flags are flags and texts are texts."""
+    at = {column.name: n for n, column in enumerate(journal.columns)}
+    said = [{"day": 1, "key": "k", "byok": True, "cost": 0}, {"key": "", "byok": None}, {"day": 2, "byok": False, "model": "m"}]
+    made = [[7, seq, "UsageRecorded", 1, *[None] * (len(at) - 4)] for seq in range(500)]
+    for row, values in zip(made, said * 166, strict=False):
+        for name, value in values.items():
+            row[at[name]] = value
+    async with database.writer.begin() as connection:
+        await insert_rows(connection, journal, [tuple(row) for row in made])
+        found = await connection.execute(select(journal).order_by(journal.c.seq))
+        assert [tuple(row) for row in found] == [tuple(row) for row in made]
+
+
 @pytest.mark.parametrize("count", [1, FEWEST_SEPARATE + 1])
 async def test_identities_are_found_by_org_and_digest(database: Database, count: int) -> None:
     """J2: the same digest of another org is another one; those that nobody has are left out."""
