@@ -254,7 +254,7 @@ class Agent:
         if isinstance(ended, GatewayUnavailable):
             metrics.failures.labels("no").inc()
             log.warning("key_command_failed", **about, why=str(ended))
-            sent_us = before_us if ended.harmless else now_us
+            sent_us = before_us if ended.harmless else command.begun_us
             again_us = now_us + max(wait_us(tried), int((ended.retry_after_s or 0) * 1_000_000))
             return Outcome(inbox.PENDING if sent_us is None else inbox.ATTEMPTED, tried, again_us, sent_us, None, str(ended))
         if isinstance(ended, GatewayRefused) or refused is not None:
@@ -262,9 +262,9 @@ class Agent:
             log.error("key_command_given_up", **about, why=refused or str(ended))
             return Outcome(inbox.FAILED, tried, now_us, before_us, None, refused or str(ended))
         if ended.delivery == inbox.ATTEMPTED:
-            return Outcome(inbox.ATTEMPTED, tried, now_us + ACCEPTED_WAIT_US, now_us, None, ended.why)
+            return Outcome(inbox.ATTEMPTED, tried, now_us + ACCEPTED_WAIT_US, command.begun_us, None, ended.why)
         if ended.delivery != inbox.CONFIRMED:
             log.warning(f"key_command_{ended.delivery}", **about, why=ended.why)
             return Outcome(ended.delivery, tried, now_us, before_us, None, ended.why)
         metrics.confirm_seconds.observe((now_us - command.created_us) / 1_000_000)
-        return Outcome(inbox.CONFIRMED, tried, now_us, now_us, now_us, None)
+        return Outcome(inbox.CONFIRMED, tried, now_us, command.begun_us, now_us, None)

@@ -12,6 +12,7 @@ from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.relay import relay_once
+from ledger.wire.times import moment_text
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
 from tests.stage import MINUTE_US, Stage, stage
@@ -76,6 +77,18 @@ async def test_a_slow_gateway_is_given_up_for_now_and_asked_again(stage: Stage) 
     await stage.run()
     assert (await stage.last())["attempts"] == 2
     assert await stage.confirmed() is State.PAUSED
+
+
+async def test_a_command_was_sent_when_the_gateway_was_asked_not_when_its_answer_was_stored(stage: Stage) -> None:
+    """A slow gateway is seen to be slow."""
+    stage.vendor.faults.append(Fault("slow", slow_s=0.2, method="PUT"))
+    await stage.turn(State.PAUSED)
+    began_us = stage.clock.now_us
+    await stage.agent.step()
+    stage.clock.now_us += 7_000_000
+    await stage.try_once()
+    last = await stage.last()
+    assert (last["attempted_at"], last["confirmed_at"]) == (moment_text(began_us), moment_text(began_us + 7_000_000))
 
 
 async def test_a_refused_token_is_loud_and_not_tried_for_ever(stage: Stage) -> None:

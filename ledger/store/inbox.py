@@ -98,6 +98,7 @@ class DueCommand(NamedTuple):
       known: the gateway has confirmed something about the credential before.
       declared: the version of the connection; None if it is not declared any more.
       unsure: an earlier attempt at the credential, for this revision or one before, has an unknown outcome (K2).
+      begun_us: when this attempt was.
     """
 
     org_id: int
@@ -114,6 +115,7 @@ class DueCommand(NamedTuple):
     known: bool
     declared: int | None
     unsure: bool
+    begun_us: int
 
     @property
     def lane(self) -> Lane:
@@ -152,7 +154,7 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
     query = query.outerjoin(connections, and_(way.org_id == c.org_id, way.connection_id == c.connection))
     rows = await connection.execute(query.where(_due(now_us, closed)).order_by(c.next_us).limit(limit))
-    due = [DueCommand._make((*row[:-3], bool(row[-3]), row[-2], bool(row[-1]))) for row in rows]
+    due = [DueCommand._make((*row[:-3], bool(row[-3]), row[-2], bool(row[-1]), now_us)) for row in rows]
     if due:
         tried = {"delivery": ATTEMPTED, "attempts": c.attempts + 1, "attempted_us": now_us, "busy_us": until_us}
         await connection.execute(update(commands).where(_at_place()).values(tried), [_place(command) for command in due])
