@@ -15,10 +15,9 @@ from sqlalchemy import select
 
 from .core.backstop import Backstop, backstop
 from .core.books import Books
-from .core.caps import Cap
+from .core.caps import Cap, limit_text
 from .core.connections import COMMANDED, Connection, Direction
 from .core.keys import Key, State
-from .core.money import usd_text
 from .gateways.gateway import Gateway, GatewayKey, GatewayRefused, GatewayUnavailable
 from .service import Service
 from .store import books as projections
@@ -145,7 +144,7 @@ async def _keep(
 
 
 def _limit_text(limit: Backstop | None) -> str:
-    return "no limit" if limit is None else f"${usd_text(limit.limit)} per {limit.period}"
+    return "no limit" if limit is None else limit_text(limit.limit, limit.period)
 
 
 async def check_once(service: Service, open_gateway: OpenGateway) -> int:

@@ -9,10 +9,9 @@ from msgspec.structs import replace
 from rich.text import Text
 
 from ..core import entries as e
-from ..core.caps import Rule
+from ..core.caps import Rule, limit_text
 from ..core.commands import Command, Reason, RemoveCap, RemoveConnection, RemoveGuardrail, Result, Status, TurnKey
 from ..core.keys import State
-from ..core.money import usd_text
 from ..core.window import date_of
 from ..store import accounts, reports
 from ..store import keys as keyed
@@ -157,7 +156,7 @@ def _policy_line(kind: str, name: str, now: e.Cap | e.Guardrail, was: e.Cap | e.
 
 
 def _rule_text(rule: Rule) -> str:
-    return f"${usd_text(rule.limit)} per {rule.period}, {rule.action}"
+    return f"{limit_text(rule.limit, rule.period)}, {rule.action}"
 
 
 def _phrases(policy: e.Cap | e.Guardrail) -> dict[str, str]:

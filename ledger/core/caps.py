@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from .money import Nanos
+from .money import Nanos, usd_text
 from .window import Period
 
 BRAKE = 20  # breaches of an org that may stop keys within a minute, where nothing else is said (K4)
@@ -194,6 +194,11 @@ def total(parts: Iterable[Sum]) -> Sum:
     for part in parts:
         whole.add(part)
     return whole
+
+
+def limit_text(limit: Nanos, period: Period) -> str:
+    """A limit in words: `$5.00 per day`, `$50.00 in all`."""
+    return f"${usd_text(limit)} {'in all' if period is Period.LIFETIME else f'per {period}'}"
 
 
 def counted(rule: Rule, used: Sum) -> Nanos:

@@ -6,7 +6,7 @@ What is observed only is told to nobody (C1).
 from typing import Any, NamedTuple
 
 from ..core import entries as e
-from ..core.caps import Action, Enforce, Waits
+from ..core.caps import Action, Enforce, Waits, limit_text
 from ..core.money import usd_text
 from .messages import cap_data
 from .times import moment_text
@@ -75,7 +75,7 @@ def _spend(entry: e.ThresholdReached | e.CapBreached) -> str:
     """Cap, scope, spend, limit and the window's end."""
     until = moment_text(entry.end_us)
     ends = f", until {until}" if until is not None else ""
-    return f"Cap {entry.cap_id} on {entry.scope}: ${usd_text(entry.spent)} of ${usd_text(entry.limit)} per {entry.period}{ends}."
+    return f"Cap {entry.cap_id} on {entry.scope}: ${usd_text(entry.spent)} of {limit_text(entry.limit, entry.period)}{ends}."
 
 
 def _deed(entry: e.CapBreached) -> str:

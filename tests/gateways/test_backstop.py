@@ -45,7 +45,8 @@ async def test_it_is_written_once_in_the_vendors_own_words(stage: Theatre, reque
     vendor = request.node.callspec.params["stage"]
     await cap(stage, period, 10)
     (finding,) = await check(stage)
-    assert (finding.what, finding.wanted, finding.repair) == (BACKSTOP, f"$12.00 per {period}", True)
+    said = "$12.00 in all" if period is Period.LIFETIME else f"$12.00 per {period}"
+    assert (finding.what, finding.wanted, finding.repair) == (BACKSTOP, said, True)
     assert kept(stage) == (12, WORDS[vendor][period])
     assert await check(stage) == []
 
