@@ -192,7 +192,7 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
             async with service.database.snapshot() as connection:
                 rows = {row["key"]: row for row in await keyed.keys_json(connection, head, keys[:5000])}
         for key, result in zip(keys, results, strict=True):
-            if result.status is Status.REJECTED and result.reason is not Reason.CONFLICT:
+            if result.status is Status.REJECTED and (kind == "key" or result.reason is not Reason.CONFLICT):  # of many, some may be gone
                 raise Wrong(result.detail or "refused")
             row = rows.get(key, {"state": "", "reasons": []})
             why = f"  still: {', '.join(row['reasons'])}" if state is State.ACTIVE and row["reasons"] else ""

@@ -261,7 +261,8 @@ def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:
     resumed = over("resume", "workspace:research", "--reason", "it was fine").stdout
     assert "paused" in resumed and "still: cap:daily/key:crawler" in resumed
     assert "revoked" in over("revoke", "org", "--reason", "leaked").stdout
-    assert "final" in over("resume", "key:crawler", "--reason", "please").stdout
+    assert "final" in over("resume", "key:crawler", "--reason", "please", code=1).stderr
+    assert "final" in over("resume", "org", "--reason", "please").stdout, "of many, each is told of"
     (key,) = over.rows("get", "keys")
     assert key["state"] == "revoked"
     assert "no key" in over("pause", "key:stranger", "--reason", "x", code=1).stderr
