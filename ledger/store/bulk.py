@@ -16,6 +16,7 @@ FEWEST_SEPARATE = 200  # identities per org from which orgs are asked for one by
 FEWEST_STAGED = 200  # rows from which a temporary table is worth its trouble
 _NOTHING = text("SELECT 1")
 MOST_ROWS = 200  # in one statement of SQLite's
+_FIT: Mapping[type, Callable[[Any], Any]] = {LargeBinary: bytearray, Boolean: int}  # what SQLite's driver binds at once
 MOST_VALUES = 5_000  # in one IN list: both databases take some 32,000 parameters
 
 
@@ -178,9 +179,6 @@ def _told(table: Table, rows: Sequence[tuple[Any, ...]]) -> dict[str, Sequence[A
             values = [value if value is None else fit(value) for value in values]
         told[column.name] = values
     return told
-
-
-_FIT: Mapping[type, Callable[[Any], Any]] = {LargeBinary: bytearray, Boolean: int}
 
 
 def _columns(names: Iterable[str]) -> str:
