@@ -141,6 +141,13 @@ def test_every_promql_query_has_an_answer_on_a_real_prometheus(scraping: Server,
         assert scraping.await_query(promql(expr)), expr
 
 
+@pytest.mark.parametrize(
+    "expr", [target["expr"] for _, panel, target in TARGETS if panel["type"] == "stat" and "expr" in target], ids=lambda expr: expr
+)
+def test_a_panel_of_one_figure_has_one(scraping: Server, expr: str) -> None:
+    assert len(scraping.query(promql(expr))) <= 1, expr
+
+
 def test_every_metric_that_a_query_or_a_rule_names_is_one_that_the_ledger_shows(scraping: Server) -> None:
     files = (HOME / "prometheus" / "rules").glob("*.yml")
     rules = [rule for path in files for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
