@@ -8,6 +8,7 @@ import re
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, start_http_server
@@ -15,7 +16,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from .core.batch import RECORDED, Batch
-from .core.commands import RecordUsage, Status
+from .core.caps import Action, Enforce
+from .core.commands import Reason, RecordUsage, Status
 from .core.entries import CapBreached, Entry, KeyLeaking, KeyRegistered, UsageRecorded
 from .core.money import USD
 from .core.window import SECOND_US, Period
@@ -91,6 +93,18 @@ class Metrics:
         self.books = BooksGauges()
         r.register(self.books)
         self._orgs: set[str] = set()
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """A counter that appeared with its first event would hide it: Prometheus sees a rise between two scrapes only."""
+        for status in Status:
+            self.events.labels(status)
+        for action, enforce in product(Action, Enforce):
+            self.breaches.labels(action, enforce)
+        for final in ("no", "yes"):
+            self.failures.labels(final)
+        for reason in Reason:
+            self.dead_letters.labels(reason)
 
     def count(self, booked: Booked) -> None:
         """Counts what became of a batch."""
