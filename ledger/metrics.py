@@ -199,6 +199,7 @@ class BooksGauges(Collector):
             yield _by("ledger_key_commands", "Key commands by delivery state (count).", ("delivery",), now.commands)
             oldest = self._age_s(now.command_since_us)
             yield _gauge("ledger_key_command_oldest_age_seconds", "Age of the oldest key command not yet confirmed (seconds).", oldest)
+            yield _gauge("ledger_refused_commands", "Commands for a key's present state that a gateway refused (count).", now.refused)
             yield _gauge("ledger_leaking_keys", "Keys that spend though their pause was confirmed (count).", now.leaking)
             yield _by("ledger_parked_events", "Usage kept aside until it is sent again, by reason (count).", ("reason",), now.parked)
             if now.card_age_us is not None:
