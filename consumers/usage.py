@@ -75,6 +75,7 @@ class UsageConsumer(ConsumerRebalanceListener):
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: dict[TopicPartition, int] = {}  # booked, and not acknowledged yet
+        self._measured: set[TopicPartition] = set()  # whose lag is shown
         self._failing: set[bytes] = set()
         self._failed = 0
 
@@ -223,7 +224,12 @@ class UsageConsumer(ConsumerRebalanceListener):
         if consumer is None:
             return
         oldest = {partition: record for batch in reversed(self._order) for partition, record in batch.firsts.items()}
-        for partition in tuple(consumer.assignment()):
+        mine, metrics = tuple(consumer.assignment()), self.service.metrics
+        for partition in self._measured.difference(mine):  # another consumer's by now: what was last seen of it would stay for ever
+            metrics.lag_records.remove(*self._labels(partition))
+            metrics.lag_seconds.remove(*self._labels(partition))
+        self._measured.intersection_update(mine)
+        for partition in mine:
             end = consumer.highwater(partition)
             if end is None:  # nothing has been fetched yet
                 continue
@@ -233,9 +239,12 @@ class UsageConsumer(ConsumerRebalanceListener):
             except KafkaError:  # it has just gone to another consumer, or the group has no coordinator
                 continue
             age_s = time.time() - first.timestamp / 1000 if first is not None else 0.0
-            labels = (partition.topic.removeprefix(self.kafka.prefix), str(partition.partition))
-            self.service.metrics.lag_records.labels(*labels).set(max(0, end - at))
-            self.service.metrics.lag_seconds.labels(*labels).set(max(0.0, age_s))
+            metrics.lag_records.labels(*self._labels(partition)).set(max(0, end - at))
+            metrics.lag_seconds.labels(*self._labels(partition)).set(max(0.0, age_s))
+            self._measured.add(partition)
+
+    def _labels(self, partition: TopicPartition) -> tuple[str, str]:
+        return partition.topic.removeprefix(self.kafka.prefix), str(partition.partition)
 
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Books and acknowledges what is in hand."""

@@ -38,6 +38,9 @@ async def run(service: Service, chores: Sequence[Chore]) -> None:
                     await _do(chores, held)
         except Exception as error:
             log.warning("chores_stopped", error=type(error).__name__, why=str(error)[:300], again_in_s=TAKE_OVER_S)
+        finally:  # another process looks now, and what this one last saw would stay
+            service.metrics.reconciled.clear()
+            service.metrics.accounts_unread.set(0)
         await asyncio.sleep(TAKE_OVER_S)
 
 

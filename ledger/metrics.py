@@ -8,6 +8,7 @@ import re
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, start_http_server
@@ -15,7 +16,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from .core.batch import RECORDED, Batch
-from .core.commands import RecordUsage, Status
+from .core.caps import Action, Enforce
+from .core.commands import Reason, RecordUsage, Status
 from .core.entries import CapBreached, Entry, KeyLeaking, KeyRegistered, UsageRecorded
 from .core.money import USD
 from .core.window import SECOND_US, Period
@@ -91,6 +93,18 @@ class Metrics:
         self.books = BooksGauges()
         r.register(self.books)
         self._orgs: set[str] = set()
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """A counter that appeared with its first event would hide it: Prometheus sees a rise between two scrapes only."""
+        for status in Status:
+            self.events.labels(status)
+        for action, enforce in product(Action, Enforce):
+            self.breaches.labels(action, enforce)
+        for final in ("no", "yes"):
+            self.failures.labels(final)
+        for reason in Reason:
+            self.dead_letters.labels(reason)
 
     def count(self, booked: Booked) -> None:
         """Counts what became of a batch."""
@@ -185,6 +199,7 @@ class BooksGauges(Collector):
             yield _by("ledger_key_commands", "Key commands by delivery state (count).", ("delivery",), now.commands)
             oldest = self._age_s(now.command_since_us)
             yield _gauge("ledger_key_command_oldest_age_seconds", "Age of the oldest key command not yet confirmed (seconds).", oldest)
+            yield _gauge("ledger_refused_commands", "Commands for a key's present state that a gateway refused (count).", now.refused)
             yield _gauge("ledger_leaking_keys", "Keys that spend though their pause was confirmed (count).", now.leaking)
             yield _by("ledger_parked_events", "Usage kept aside until it is sent again, by reason (count).", ("reason",), now.parked)
             if now.card_age_us is not None:

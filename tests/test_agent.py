@@ -12,6 +12,7 @@ from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 from ledger.relay import relay_once
+from ledger.store.gauges import read_now
 from ledger.wire.times import moment_text
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
@@ -99,6 +100,14 @@ async def test_a_refused_token_is_loud_and_not_tried_for_ever(stage: Stage) -> N
     assert "token" in (await stage.last())["error"]
     assert len(stage.vendor.log) == 1
     assert stage.service.metrics.failures.labels("yes")._value.get() == 1
+    assert await refused(stage) == 1
+    await stage.turn(State.ACTIVE)
+    assert await refused(stage) == 0, "the key's state is another by now"
+
+
+async def refused(stage: Stage) -> int:
+    async with stage.service.database.snapshot() as connection:
+        return (await read_now(connection, stage.clock())).refused
 
 
 async def test_a_secret_that_is_not_there_is_named_and_the_gateway_not_asked(stage: Stage) -> None:

@@ -1,7 +1,8 @@
 """Chores at gateways are done by one of several processes, and by another when that one ends."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -46,3 +47,35 @@ async def test_one_process_at_a_time_does_the_chores_and_another_takes_over(
     await until_done_by("second")
     await ended(second)
     await elsewhere.close()
+
+
+async def test_what_accounts_said_is_shown_no_longer_by_a_process_whose_chores_are_anothers(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stay for ever, and an alert with it, however often the other one finds that all is well."""
+    monkeypatch.setattr(chores, "TAKE_OVER_S", 0.05)
+    service, looked, mine = Service(database, Metrics()), asyncio.Event(), True
+
+    async def look() -> int:
+        service.metrics.reconciled.labels("missing").set(3)
+        service.metrics.accounts_unread.set(1)
+        looked.set()
+        return 0
+
+    @asynccontextmanager
+    async def hold(*_: object) -> AsyncIterator[Callable[[], Awaitable[None]] | None]:
+        yield held if mine else None
+
+    async def held() -> None:
+        if looked.is_set():
+            raise OSError("the database closed the session")
+
+    monkeypatch.setattr(chores, "hold", hold)
+    task = asyncio.create_task(chores.run(service, [Chore("look", look, 60)]))
+    await looked.wait()
+    mine = False
+    read = service.metrics.registry.get_sample_value
+    async with asyncio.timeout(20):
+        while read("ledger_reconciled_key_days", {"verdict": "missing"}) is not None or read("ledger_accounts_unread") != 0:
+            await asyncio.sleep(0.02)
+    await ended(task)

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert
 
 from ledger import gauges
-from ledger.core.caps import Action, Guardrail, Rule
-from ledger.core.commands import Command, ConfirmCommand, How, SetCap, SetGuardrail, SetKey, SetWorkspace, ShareCost
+from ledger.core.caps import Action, Enforce, Guardrail, Rule
+from ledger.core.commands import Command, ConfirmCommand, How, Reason, SetCap, SetGuardrail, SetKey, SetWorkspace, ShareCost, Status
 from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
@@ -62,6 +62,15 @@ def test_every_metric_says_its_unit_and_takes_no_key() -> None:
         assert family.documentation.endswith(f"{units.get(base, '(count)')}."), family.name
         assert family.name.startswith("ledger_")
         assert not {"key", "key_id", "credential"} & {name for sample in family.samples for name in sample.labels}
+
+
+def test_a_counter_of_known_outcomes_is_there_before_the_first_of_them() -> None:
+    """Prometheus sees a rise between two scrapes: an alert on a counter that appears with its first event would miss that one."""
+    found = samples(generate_latest(Metrics().registry).decode())
+    assert {found["ledger_dead_letters_total", (reason,)] for reason in Reason} == {0}
+    assert {found["ledger_command_failures_total", (final,)] for final in ("no", "yes")} == {0}
+    assert {found["ledger_events_total", (status,)] for status in Status} == {0}
+    assert {found["ledger_breaches_total", (action, enforce)] for action in Action for enforce in Enforce} == {0}
 
 
 async def test_gauges_are_what_the_books_say(database: Database) -> None:

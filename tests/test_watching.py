@@ -27,7 +27,7 @@ def metrics() -> dict[str, tuple[str, set[str]]]:
     """Every metric as a scrape names it, with its unit and labels."""
     metrics = Metrics()
     windows = [OrgWindow("acme", Period.DAY, 1, 1, 1)]
-    now = Now(1, 1, {("pause", "on"): 1}, 1, 1, {"sent": 1}, 1, {"unknown_org": 1}, 1, 1, 1, {("acme", "or"): 1}, windows, [("acme", 1)])
+    now = Now(1, 1, {("pause", "on"): 1}, 1, 1, {"sent": 1}, 1, 1, {"unknown_org": 1}, 1, 1, 1, {("acme", "or"): 1}, windows, [("acme", 1)])
     metrics.books.show(now, Slow({"active": 1}, 1, 1), 1)
     labels = {child._name: set(child._labelnames) for child in vars(metrics).values() if hasattr(child, "_labelnames")}
     found: dict[str, tuple[str, set[str]]] = {}

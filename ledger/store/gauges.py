@@ -14,7 +14,7 @@ from . import tables as t
 from .books import guardrail_of
 from .bulk import chunks
 from .heard import silent
-from .inbox import OPEN
+from .inbox import FAILED, OPEN
 from .rates import age_us
 
 DAY_US = 24 * HOUR_US
@@ -40,6 +40,7 @@ class Now(NamedTuple):
     Attributes:
       breaches: open ones by (action, enforce). commands: by delivery state. parked: by reason.
       windows: the orgs that spent most this month, by name, and every period a cap of theirs is for; the rest as `other`.
+      refused: commands for the present state of a key that a gateway refused.
       leaking: keys that spend though their pause was confirmed (K6).
       card_age_us: how long ago a price list was last taken in. silent: how many connections fell silent against their own rhythm.
       silences: (org, connection) → since when, of those that are silent the longest.
@@ -53,6 +54,7 @@ class Now(NamedTuple):
     outbox_since_us: int | None
     commands: dict[str, int]
     command_since_us: int | None
+    refused: int
     parked: dict[str, int]
     leaking: int
     card_age_us: int | None
@@ -87,6 +89,7 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         outbox_since_us=await connection.scalar(select(func.min(t.journal.c.recorded_us)).select_from(first).join(t.journal, place)),
         commands=await _counts(connection, c.delivery),
         command_since_us=await connection.scalar(select(func.min(c.created_us)).where(c.delivery.in_(OPEN))),
+        refused=await _refused(connection),
         parked=await _counts(connection, p.reason),
         leaking=int(await connection.scalar(select(func.count()).select_from(t.keys).where(t.keys.c.leaking)) or 0),
         card_age_us=await age_us(connection, now_us),
@@ -95,6 +98,15 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         windows=windows,
         latest=latest,
     )
+
+
+async def _refused(connection: AsyncConnection) -> int:
+    """How many commands for a key's present state, at a connection that is still there, were refused: older ones matter no more."""
+    c, k, w = t.commands.c, t.keys.c, t.connections.c
+    present = and_(k.org_id == c.org_id, k.key_id == c.key, k.revision == c.revision, not_(k.deleted))
+    there = and_(w.org_id == c.org_id, w.connection_id == c.connection)
+    query = select(func.count()).select_from(t.commands).join(t.keys, present).join(t.connections, there).where(c.delivery == FAILED)
+    return int(await connection.scalar(query) or 0)
 
 
 async def _counts(connection: AsyncConnection, column: ColumnElement[Any]) -> dict[str, int]:

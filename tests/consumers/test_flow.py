@@ -1,5 +1,7 @@
 """Usage through Kafka into PostgreSQL and out again as key commands, in one process or several."""
 
+import re
+import time
 from collections import defaultdict
 
 import httpx
@@ -12,7 +14,7 @@ from ledger.metrics import Metrics
 from ledger.service import Service
 from ledger.wire.usage import parse_usage
 from tests.consumers.described import check_described
-from tests.consumers.harness import Stage, events
+from tests.consumers.harness import PARTITIONS, Process, Stage, events
 from tests.consumers.test_bad_records import event, send
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -96,3 +98,27 @@ async def test_what_flows_is_what_the_asyncapi_document_describes(stage: Stage) 
     assert check_described("ledger.key-commands", await stage.read("ledger.key-commands")) == keys
     assert check_described("ledger.key-status", await stage.read("ledger.key-status")) == keys
     assert check_described("ledger.entries", entries) == {"ledger.entry.v1"}
+
+
+async def test_a_partitions_lag_is_shown_by_the_consumer_that_has_it_and_by_no_other(stage: Stage) -> None:
+    """What one that lost it last saw would stay, and an alert with it."""
+    first = stage.start("usage")
+    assert len(await until_lags(stage, first, PARTITIONS)) == PARTITIONS
+    second = stage.start("usage")
+    shown = await until_lags(stage, second, PARTITIONS // 2), await until_lags(stage, first, PARTITIONS // 2)
+    assert shown[0] | shown[1] == {str(n) for n in range(PARTITIONS)}
+
+
+async def until_lags(stage: Stage, process: Process, count: int) -> set[str]:
+    """The partitions whose lag a consumer shows, once they are so many; something comes in by each of them."""
+    shown: set[str] = set()
+    until = time.monotonic() + 90
+    await process.until_ready(60)
+    async with httpx.AsyncClient() as client:
+        while len(shown) != count:
+            assert time.monotonic() < until, shown
+            for partition in range(PARTITIONS):
+                await send(stage, [(b"org-0", event(f"{until} {partition}"), ())], partition=partition)
+            text = (await client.get(f"http://127.0.0.1:{process.port}/metrics/")).text
+            shown = set(re.findall(r'^ledger_lag_\w+\{partition="(\d)",topic="usage"\}', text, re.M))
+    return shown

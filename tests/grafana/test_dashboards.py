@@ -141,6 +141,22 @@ def test_every_promql_query_has_an_answer_on_a_real_prometheus(scraping: Server,
         assert scraping.await_query(promql(expr)), expr
 
 
+@pytest.mark.parametrize(
+    ("panel", "target"), [(panel, target) for _, panel, target in TARGETS if "expr" in target], ids=lambda it: it.get("title", "")
+)
+def test_a_line_goes_on_where_another_process_shows_the_gauges(panel: dict[str, Any], target: dict[str, Any]) -> None:
+    """A query that leaves the process in would draw a line for each, and show the last figure of one that has gone."""
+    by_process = "{{instance}}" in target.get("legendFormat", "")
+    assert by_process or re.match(r"(sum|max)( by|\()|histogram_quantile\(|ledger:", target["expr"]), panel["title"]
+
+
+@pytest.mark.parametrize(
+    "expr", [target["expr"] for _, panel, target in TARGETS if panel["type"] == "stat" and "expr" in target], ids=lambda expr: expr
+)
+def test_a_panel_of_one_figure_has_one(scraping: Server, expr: str) -> None:
+    assert len(scraping.query(promql(expr))) <= 1, expr
+
+
 def test_every_metric_that_a_query_or_a_rule_names_is_one_that_the_ledger_shows(scraping: Server) -> None:
     files = (HOME / "prometheus" / "rules").glob("*.yml")
     rules = [rule for path in files for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
