@@ -24,6 +24,7 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app: FastAPI = FastAPIOffline(
         title="Spend ledger for LLM usage", version=__version__, redoc_url=None,
         description="Usage goes in, the books are exact, a capped key is paused.",
+        redirect_slashes=False,  # it would lead to whatever host and scheme a proxy was asked by, and the token with it
     )  # fmt: skip
     app.state.service = service
     app.state.gate = Gate(service)

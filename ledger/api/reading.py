@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,8 @@ from . import models as m
 from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
-from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import CapId, Cursor, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 BREACH_PLACE = (int, str, int)  # of a breach in their list: when it opened, its cap and ordinal
@@ -97,8 +99,15 @@ async def get_balances(
         else:
             shown = await balances.standing(connection, head, scopes, periods, moment, now_us)
     if limited:  # what the whole org spent is not for everyone in it
-        shown = [row | {"above": [cap for cap in row["above"] if cap["scope"] != "org"]} for row in shown]
+        shown = [row | {"above": _of_workspace(row["above"])} for row in shown]
     return _balances(head, shown, more)
+
+
+def _of_workspace(above: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Caps without the org's own, nor a word of whether one of those is the tightest (T1)."""
+    mine = [cap for cap in above if cap["scope"] != "org"]
+    tightest = min(mine, key=lambda cap: Decimal(cap["left_usd"]), default=None)
+    return [cap | {"tightest": cap is tightest} for cap in mine]
 
 
 def _balances(head: reports.Head, shown: list[dict[str, Any]], more: str | None) -> Response:

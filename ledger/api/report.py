@@ -16,8 +16,9 @@ from ..wire.times import moment_text
 from .auth import Reader
 from .problems import RESPONSES, Problem
 from .reading import figures, found
+from .routes import ExactRoute
 from .streams import Stream
-from .values import ExactRoute, OrgId
+from .values import OrgId
 
 MOST_AT_ONCE = 3
 MOST_WAITING = 50
