@@ -31,6 +31,7 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app.state.glances = Glances()
     app.state.known = Known(environ or {})
     app.state.reports = Slots(report.MOST_AT_ONCE, report.MOST_WAITING)
+    app.state.places = Slots(reading.MOST_AT_ONCE, reading.MOST_WAITING, reading.MOST_OF_ORG)
     problems.install(app)
     for router in (  # tried one after the other: what is asked often comes first
         usage.router, reading.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router,

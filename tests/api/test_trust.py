@@ -1,13 +1,16 @@
 """Tokens and their scopes (T1): nothing without one, and nothing of another org, whether it exists or not."""
 
+import asyncio
 import re
 from hashlib import sha256
 
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.event import listen
 
 from ledger.api import auth
+from ledger.api.reading import MOST_OF_ORG
 from ledger.store import tables, tokens
 from ledger.store.bulk import insert_rows
 from ledger.store.dialect import Database
@@ -195,6 +198,32 @@ async def test_a_reader_of_one_workspace_does_not_infer_what_the_org_has_left(ap
     (whole,), (later,) = [(await api.get("/v1/orgs/acme/balances", by=by, **scope))["balances"] for by in ("read", "lab")]
     assert [(cap["cap"], cap["tightest"]) for cap in later["above"]] == [("daily/key:elsewhere", True)]
     assert part == later
+
+
+async def test_one_org_holds_few_connections_however_much_of_it_is_asked_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T1: by whichever call that reads; the others are for other orgs and for usage."""
+    monkeypatch.setattr(auth, "REMEMBERED_S", 600)
+    await furnished(api)
+    await api.get("/v1/orgs", by="read")
+    held, counts = 0, dict[str, int]()
+    path = ""
+
+    def count(by: int) -> None:
+        nonlocal held
+        held += by
+        counts[path] = max(counts.get(path, 0), held)
+
+    engine = api.service.database.reader.sync_engine
+    listen(engine, "checkout", lambda *_: count(1))
+    listen(engine, "checkin", lambda *_: count(-1))
+    long = ["/balances?as_of=2026-03-09T00:00:00Z", "/balances?period=hour", "/explain?scope=org&period=day", "/explain?where=key:crawler"]
+    asked = [path for method, path in await described(api, "acme") if method == "GET"]
+    for path in (*asked, *(f"/v1/orgs/acme{tail}" for tail in (*READS, *long))):
+        answers = await asyncio.gather(*(api.ask("GET", path, by="read") for _ in range(12)))
+        assert {answer.status_code for answer in answers} & {200, 403, 404, 422}
+    few = {path: most for path, most in counts.items() if most}
+    assert len(few) > 20 and max(few.values()) <= MOST_OF_ORG
+    assert {few[f"/v1/orgs/acme{tail}"] for tail in long} == {1}, "what reads through the journal is made one after the other"
 
 
 async def test_a_token_is_stored_hashed(api: Api) -> None:
