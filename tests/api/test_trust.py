@@ -191,11 +191,11 @@ async def test_a_reader_of_one_workspace_does_not_infer_what_the_org_has_left(ap
     await furnished(api)
     await api.put("/v1/orgs/acme/guardrails/daily", RAIL | {"limit_usd": "2.00"})
     await api.put("/v1/orgs/acme/caps/all", CAP | {"scope": "org", "limit_usd": "3.50", "action": "alert"}, 201)
-    scope = {"scope": "key:elsewhere"}
-    (whole,), (part,) = [(await api.get("/v1/orgs/acme/balances", by=by, **scope))["balances"] for by in ("read", "lab")]
+    path = "/v1/orgs/acme/balances?scope=key:elsewhere"
+    (whole,), (part,) = [(await api.get(path, by=by))["balances"] for by in ("read", "lab")]
     assert [(cap["cap"], cap["tightest"]) for cap in whole["above"]] == [("daily/key:elsewhere", True), ("all", False)]
     await api.use(event("e3", "0.80"))
-    (whole,), (later,) = [(await api.get("/v1/orgs/acme/balances", by=by, **scope))["balances"] for by in ("read", "lab")]
+    (whole,), (later,) = [(await api.get(path, by=by))["balances"] for by in ("read", "lab")]
     assert [(cap["cap"], cap["tightest"]) for cap in later["above"]] == [("daily/key:elsewhere", True)]
     assert part == later
 
