@@ -1,13 +1,14 @@
 """Owns what a running ledger has at hand: its database, its clock, and `record` for whoever has commands.
 
-Commands that arrive while batches are under way are booked together in the next one, in the order they came.
+Commands that arrive while batches are under way are booked together in the next one, an org's in the order they came.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
-from .core.commands import Command, RecordUsage, Result, Status
+from .core.commands import Command, RecordUsage, Result, Status, org_of
 from .core.rates import Card
 from .metrics import Metrics, exemplar
 from .pipeline import Pipeline
@@ -104,6 +105,7 @@ class Service:
                 await self._stirred.wait()
                 continue
             self._under_way += 1
+            self._waiting = _in_turns(self._waiting)
             taken, size = 0, 0
             while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= self._pipeline.most):
                 size += len(self._waiting[taken][0])
@@ -145,3 +147,14 @@ class Service:
         self.metrics.count(booked)
         if any(outcome.facts for outcomes in booked.outcomes.values() for outcome in outcomes):
             self.news.set()
+
+
+def _in_turns(waiting: Sequence[_Waiting]) -> list[_Waiting]:
+    """What waits, each org's first before any org's second: one that sends much holds up no other (T1)."""
+    before = Counter[str]()
+    turns: list[tuple[int, _Waiting]] = []
+    for one in waiting:
+        org = org_of(one[0][0])  # of several orgs' events that came together the first one says whose turn it is
+        turns.append((before[org], one))
+        before[org] += 1
+    return [one for _, one in sorted(turns, key=lambda turn: turn[0])]

@@ -24,12 +24,14 @@ def build_app(service: Service, environ: Mapping[str, str] | None = None) -> Fas
     app: FastAPI = FastAPIOffline(
         title="Spend ledger for LLM usage", version=__version__, redoc_url=None,
         description="Usage goes in, the books are exact, a capped key is paused.",
+        redirect_slashes=False,  # it would lead to whatever host and scheme a proxy was asked by, and the token with it
     )  # fmt: skip
     app.state.service = service
     app.state.gate = Gate(service)
     app.state.glances = Glances()
     app.state.known = Known(environ or {})
     app.state.reports = Slots(report.MOST_AT_ONCE, report.MOST_WAITING)
+    app.state.places = Slots(reading.MOST_AT_ONCE, reading.MOST_WAITING, reading.MOST_OF_ORG)
     problems.install(app)
     for router in (  # tried one after the other: what is asked often comes first
         usage.router, reading.router, webhooks.router, orgs.router, policies.router, connections.router, rates.router, commands.router,

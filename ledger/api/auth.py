@@ -53,6 +53,11 @@ async def authenticated(request: Request, given: Annotated[HTTPAuthorizationCred
     return await request.app.state.gate.enter(given.credentials)
 
 
+async def entering(request: Request) -> Token:
+    """The caller's token, for whoever asks for it before the framework reads the request's body and its parameters."""
+    return await authenticated(request, await _bearer(request))
+
+
 Caller = Annotated[Token, Depends(authenticated)]
 
 

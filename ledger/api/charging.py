@@ -12,7 +12,8 @@ from ..wire.usage import identity
 from .auth import Admin
 from .models import Given, Text
 from .problems import CHANGES, Problem, accept
-from .values import Day, ExactRoute, Id, OrgId, Usd, read_usd
+from .routes import ExactRoute
+from .values import Day, Id, OrgId, Usd, read_usd
 
 router = APIRouter(route_class=ExactRoute)
 IdempotencyKey = Annotated[str, Header(min_length=1, max_length=128, description="sent again, nothing is booked twice (J2)")]

@@ -10,7 +10,8 @@ from . import models as m
 from .auth import Admin, OrgReader
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import BREACH_PLACE, breach_cursor, found, snapshot
-from .values import CommandId, Cursor, ExactRoute, Id, Limit, OrgId, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import CommandId, Cursor, Id, Limit, OrgId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["commands"], route_class=ExactRoute)
 

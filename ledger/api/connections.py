@@ -21,7 +21,8 @@ from .models import Given
 from .orgs import Version, tagged
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import Cursor, ExactRoute, Id, Limit, OrgId, PathId, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import Cursor, Id, Limit, OrgId, PathId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["connections"], route_class=ExactRoute)
 MOST_NAMES = 20_000
@@ -30,6 +31,8 @@ MOST_NAMES = 20_000
 def _reference(text: str) -> str:
     if not is_reference(text):
         raise ValueError("is not a reference: write env:NAME or file:/path; the secret itself is never kept here")
+    if redact(text) != text:
+        raise ValueError("holds a secret where it should name one: write env:NAME or file:/path (S2)")
     if text.upper().startswith("ENV:LEDGER_"):
         raise ValueError("is one of this ledger's own settings: give the gateway's secret a variable of its own")
     return text
@@ -139,11 +142,15 @@ async def put_connection(
         rows = await reports.connections(reader, head) if head else []
     stands = next((row for row in rows if row["connection"] == connection), None)
     wish = body.connection(connection)
-    if wish.address or wish.token or wish.secret or (stands and (stands["address"] or stands["token"] or stands["secret"])):
+    if wish.address or wish.token or wish.secret or (stands and _reaches_out(stands)):
         _operator(caller)
     order = c.SetConnection(org=org, by=caller.name, version=version, connection=wish)
     accept((await request.app.state.service.record([order]))[0])
     return await _shown(request, response, org, connection, made=stands is None)
+
+
+def _reaches_out(row: dict[str, Any]) -> bool:
+    return bool(row["address"] or row["token"] or row["secret"])
 
 
 def _operator(caller: Token) -> None:
@@ -154,5 +161,7 @@ def _operator(caller: Token) -> None:
 @router.delete("/v1/orgs/{org}/connections/{connection}", status_code=204, responses=CHANGES)
 async def delete_connection(request: Request, org: OrgId, connection: PathId, caller: Admin, version: Version) -> None:
     """Forgets a gateway's account; what came in by it stays."""
+    if any(row["connection"] == connection and _reaches_out(row) for row in await _rows(request, org)):
+        _operator(caller)
     order = c.RemoveConnection(org=org, by=caller.name, version=version, connection=connection)
     accept((await request.app.state.service.record([order]))[0])

@@ -8,9 +8,10 @@ from ..core.caps import BRAKE, Action, Enforce, Resume, Rule, Verdict, Waits
 from ..core.keys import State
 from ..core.money import Nanos
 from ..core.window import Period, is_zone
+from ..wire.secrets import redact
 from .values import Day, Id, LimitUsd, Scope
 
-Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$"), AfterValidator(redact)]  # what people write (S2)
 
 
 class Given(BaseModel):
@@ -110,7 +111,7 @@ class ConfirmGiven(Given):
     """A gateway's answer to a command."""
 
     state: State
-    mark: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
+    mark: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(redact)] | None = None
 
 
 class Org(BaseModel):

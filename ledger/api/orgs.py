@@ -14,7 +14,8 @@ from . import models as m
 from .auth import Admin, Caller, OrgReader, Reader, allow
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import Cursor, ExactRoute, Id, Limit, OrgId, PathId, decode_cursor, encode_cursor, version_of
+from .routes import ExactRoute
+from .values import Cursor, Id, Limit, OrgId, PathId, decode_cursor, encode_cursor, version_of
 
 router = APIRouter(route_class=ExactRoute)
 Version = Annotated[int | None, Depends(version_of)]

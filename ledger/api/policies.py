@@ -10,7 +10,8 @@ from .auth import Admin, OrgReader
 from .orgs import Version, tagged
 from .problems import CHANGES, RESPONSES, Problem, accept
 from .reading import found, snapshot
-from .values import Cursor, ExactRoute, Limit, OrgId, PathId, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import Cursor, Limit, OrgId, PathId, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
 

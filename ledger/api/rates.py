@@ -12,7 +12,8 @@ from ..store import rates
 from .auth import Caller, OrgReader, allow
 from .problems import RESPONSES
 from .reading import found, snapshot
-from .values import Cursor, ExactRoute, Limit, OrgId, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import Cursor, Limit, OrgId, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["rates"], route_class=ExactRoute)
 

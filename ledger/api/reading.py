@@ -1,8 +1,10 @@
 """Owns what is only read over HTTP: balances, breaches, commands, entries and explanations; and a gateway's confirmation."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -21,23 +23,35 @@ from . import models as m
 from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
-from .values import CapId, Cursor, ExactRoute, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
+from .routes import ExactRoute
+from .values import CapId, Cursor, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
+MOST_AT_ONCE = 6  # the least pool of connections is of eight, and tokens are looked up with what is left
+MOST_OF_ORG = 3
+MOST_WAITING = 500
 BREACH_PLACE = (int, str, int)  # of a breach in their list: when it opened, its cap and ordinal
+
+
+def place(request: Request) -> AbstractAsyncContextManager[None]:
+    """One of the places of the org that is asked about: whoever has none yet holds no connection (T1). Not to be taken twice."""
+    taken: AbstractAsyncContextManager[None] = request.app.state.places.taken(unquote(request.path_params.get("org", "")))
+    return taken
 
 
 @asynccontextmanager
 async def snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
     """A connection whose reads are of one moment."""
-    async with request.app.state.service.database.snapshot() as connection:
+    async with place(request), request.app.state.service.database.snapshot() as connection:
         yield connection
 
 
 @asynccontextmanager
-async def figures(request: Request) -> AsyncIterator[AsyncConnection]:
-    """A connection whose reads are of one moment, maybe of a replica's: for answers that say which seq they are true for."""
-    async with request.app.state.service.database.reporting.snapshot() as connection:
+async def figures(request: Request, *, long: bool = False) -> AsyncIterator[AsyncConnection]:
+    """A connection whose reads are of one moment, maybe of a replica's: for answers that say which seq they are true for. `long`:
+    those that read through the journal are made one after the other for an org, as its reports are."""
+    slow = request.app.state.reports.taken(unquote(request.path_params["org"])) if long else nullcontext()
+    async with slow, place(request), request.app.state.service.database.reporting.snapshot() as connection:
         yield connection
 
 
@@ -82,23 +96,32 @@ async def get_balances(
     asked = Asked(org, tuple(dict.fromkeys(scope or ())), tuple(periods))
     if asked.fits() and not limited and as_of is None and until is None:
         service: Service = request.app.state.service
-        glance = await request.app.state.glances.standing(service.database.reporting, asked, at, service.clock())
+        async with place(request):
+            glance = await request.app.state.glances.standing(service.database.reporting, asked, at, service.clock())
         if glance is None:
             raise no_org(org)
         return _balances(glance[0], glance[1], None)
-    async with figures(request) as connection:
+    then = as_of is not None or until is not None
+    async with figures(request, long=then or Period.HOUR in periods) as connection:
         head = await found(connection, org)
         scopes, more = (list(asked.scopes), None) if scope else await _all_scopes(connection, head, caller, cursor, limit)
         await _own(connection, head, caller, scopes)
         now_us = max(request.app.state.service.clock(), head.recorded_us)
         moment = balances.meant_us(at, as_of, until, now_us)
-        if as_of is not None or until is not None:
+        if then:
             shown = await balances.stood(connection, head, scopes, periods, moment, as_of, until)
         else:
             shown = await balances.standing(connection, head, scopes, periods, moment, now_us)
     if limited:  # what the whole org spent is not for everyone in it
-        shown = [row | {"above": [cap for cap in row["above"] if cap["scope"] != "org"]} for row in shown]
+        shown = [row | {"above": _of_workspace(row["above"])} for row in shown]
     return _balances(head, shown, more)
+
+
+def _of_workspace(above: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Caps without the org's own, nor a word of whether one of those is the tightest (T1)."""
+    mine = [cap for cap in above if cap["scope"] != "org"]
+    tightest = min(mine, key=lambda cap: Decimal(cap["left_usd"]), default=None)
+    return [cap | {"tightest": cap is tightest} for cap in mine]
 
 
 def _balances(head: reports.Head, shown: list[dict[str, Any]], more: str | None) -> Response:
@@ -167,7 +190,7 @@ async def get_explanation(
     the entries (J6)."""
     _one_question(request, "where" if where else "breach" if breach is not None else "scope", period is not None)
     now_us = request.app.state.service.clock()
-    async with figures(request) as connection:
+    async with figures(request, long=scope is None or period is not None) as connection:  # a key's state is short
         head = await found(connection, org)
         facts: dict[str, Any] | None
         if where:

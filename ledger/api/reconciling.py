@@ -13,7 +13,8 @@ from ..gateways.gateway import GatewayRefused, GatewayUnavailable
 from .auth import Admin
 from .problems import RESPONSES, Problem
 from .reading import found, snapshot
-from .values import Day, ExactRoute, OrgId, PathId
+from .routes import ExactRoute
+from .values import Day, OrgId, PathId
 
 MOST_DAYS = 92
 router = APIRouter(tags=["connections"], route_class=ExactRoute)

@@ -16,8 +16,9 @@ from ..wire.times import moment_text
 from .auth import Reader
 from .problems import RESPONSES, Problem
 from .reading import figures, found
+from .routes import ExactRoute
 from .streams import Stream
-from .values import ExactRoute, OrgId
+from .values import OrgId
 
 MOST_AT_ONCE = 3
 MOST_WAITING = 50
@@ -50,8 +51,7 @@ async def get_report(
     form = form or (("focus" if FOCUS in accept else "csv") if CSV in accept or FOCUS in accept else "json")
     held = AsyncExitStack()
     try:
-        await held.enter_async_context(request.app.state.reports.taken(org))
-        connection = await held.enter_async_context(figures(request))
+        connection = await held.enter_async_context(figures(request, long=True))
         head = await found(connection, org)
         now_us = max(request.app.state.service.clock(), head.recorded_us)
         ask = focus.ask_focus if form == "focus" else written.ask

@@ -1,4 +1,4 @@
-"""Owns answers that may be long: how many are made at once, and that a reader who stops reading holds nothing up."""
+"""Owns how many answers are made at once, and that a reader of a long one who stops reading holds nothing up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,18 +15,19 @@ STALLED_S = 30.0  # a reader who takes nothing for so long has gone away
 
 
 class Slots:
-    """Places for long answers: one at a time for an org, a few at a time for all of them, and a bounded queue for each org,
-    so that neither their number nor one org's asking stops anyone else (T1)."""
+    """Places for answers: one or a few at a time for an org, a few more for all of them, and a bounded queue for each org, so that
+    neither their number nor one org's asking stops anyone else (T1)."""
 
-    def __init__(self, most_at_once: int, most_waiting: int) -> None:
+    def __init__(self, most_at_once: int, most_waiting: int, most_of_org: int = 1) -> None:
         self._all = asyncio.Semaphore(most_at_once)
+        self._most_of_org = most_of_org
         self._most_waiting = most_waiting
         self._orgs: dict[str, tuple[asyncio.Semaphore, list[None]]] = {}
 
     @asynccontextmanager
     async def taken(self, org: str) -> AsyncIterator[None]:
         """A place for an org, waited for. Raises Problem 503 where too many wait already, or where its turn does not come."""
-        turn, waiting = self._orgs.setdefault(org, (asyncio.Semaphore(1), []))
+        turn, waiting = self._orgs.setdefault(org, (asyncio.Semaphore(self._most_of_org), []))
         if len(waiting) >= self._most_waiting:
             raise _busy(5)
         waiting.append(None)
@@ -46,7 +47,7 @@ class Slots:
 
 
 def _busy(again_s: int) -> Problem:
-    return Problem(503, "too many reports of this org are being made: try again in a while", headers={"Retry-After": str(again_s)})
+    return Problem(503, "too much of this org is being asked for: try again in a while", headers={"Retry-After": str(again_s)})
 
 
 async def _in_pieces(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:

@@ -4,14 +4,12 @@ secrets in them replaced (S2)."""
 import base64
 import binascii
 import json
-from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import Depends, Header, Path, Query, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from ..core.money import MAX_AMOUNT_NANOS, AmountError, parse_usd
@@ -168,32 +166,3 @@ async def _known_query(request: Request) -> None:
 
 
 KNOWN_QUERY = Depends(_known_query)
-
-
-class ExactRoute(APIRoute):
-    """Reads JSON numbers by their digits: no float ever touches money (M1)."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        handle = super().get_route_handler()
-
-        async def exact(request: Request) -> Response:
-            return await handle(_ExactRequest(request.scope, request.receive))
-
-        return exact
-
-
-class _ExactRequest(Request):
-    async def json(self) -> Any:
-        def refuse(name: str) -> None:
-            raise json.JSONDecodeError(f"{name} is not a number", "", 0)
-
-        try:
-            return json.loads(await self.body(), parse_float=Decimal, parse_constant=refuse)
-        except RecursionError:
-            raise json.JSONDecodeError("is nested too deep", "", 0) from None
-        except UnicodeDecodeError:
-            raise json.JSONDecodeError("is not UTF-8", "", 0) from None
-        except json.JSONDecodeError as error:
-            raise json.JSONDecodeError(f"is not JSON: {error.msg}", error.doc, error.pos) from None
-        except ValueError:
-            raise json.JSONDecodeError("holds a number of too many digits", "", 0) from None

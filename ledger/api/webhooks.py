@@ -31,10 +31,10 @@ from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of
 from .problems import RESPONSES, RETRY_AFTER_S, Problem
-from .values import ExactRoute, OrgId, PathId
+from .values import OrgId, PathId
 
 log = structlog.get_logger()
-router = APIRouter(tags=["usage"], route_class=ExactRoute)
+router = APIRouter(tags=["usage"])
 SECRET_HEADER = "x-webhook-secret"
 MOST_TOLD = 100
 REMEMBERED_S = 2.0

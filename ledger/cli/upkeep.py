@@ -100,16 +100,22 @@ def create_token(
             raise Wrong(f"{unknown[0]!r} is not a scope: {', '.join(stored.SCOPES)}")
         if workspace is not None and (scope != ["read"] or org is None):
             raise Wrong("--workspace goes with --scope read and --org")
-        try:
-            of = None if org is None else checked_id(org)
-        except ValueError as error:
-            raise Wrong(f"--org: {error}") from None
+        of = None if org is None else _checked("--org", org)
+        who, home = _checked("NAME", name), None if workspace is None else _checked("--workspace", workspace)
         async with opened() as database, database.writer.begin() as connection:
             if of is not None and await reports.head(connection, of) is None:
                 tell("note", "yellow", f"there is no org {of!r} yet: its first usage opens it, or `ledger apply FILE.yaml`")
-            print(await stored.create(connection, stored.Token(name, tuple(scope), of, workspace), system_clock()))
+            print(await stored.create(connection, stored.Token(who, tuple(scope), of, home), system_clock()))
 
     run(work)
+
+
+def _checked(what: str, text: str) -> str:
+    """A name as it may be kept, and stand in entries (T3, S2). Raises Wrong."""
+    try:
+        return checked_id(text)
+    except ValueError as error:
+        raise Wrong(f"{what}: {error}") from None
 
 
 @tokens.command("list")

@@ -89,6 +89,9 @@ async def test_an_orgs_own_admin_sets_maps_but_nothing_that_reaches_out_with_thi
     assert (await client.put(PLACE, json={"gateway": "litellm", "keys": {"a": "b"}}, headers=own)).status_code == 201
     assert (await client.put(PLACE, json=OPENROUTER)).status_code == 200
     assert (await client.put(PLACE, json={"gateway": "litellm"}, headers=own)).status_code == 403, "nor takes away what the operator set"
+    assert (await client.delete(PLACE, headers=own)).status_code == 403
+    assert (await client.put("/v1/orgs/acme/connections/own", json={"gateway": "litellm"}, headers=own)).status_code == 201
+    assert (await client.delete("/v1/orgs/acme/connections/own", headers=own)).status_code == 204
     assert (await client.get("/v1/orgs/other/connections", headers=own)).status_code == 403
 
 

@@ -1,13 +1,16 @@
 """Tokens and their scopes (T1): nothing without one, and nothing of another org, whether it exists or not."""
 
+import asyncio
 import re
 from hashlib import sha256
 
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.event import listen
 
 from ledger.api import auth
+from ledger.api.reading import MOST_OF_ORG
 from ledger.store import tables, tokens
 from ledger.store.bulk import insert_rows
 from ledger.store.dialect import Database
@@ -18,20 +21,25 @@ READS = ("", "/workspaces", "/workspaces/research", "/keys", "/keys/crawler", "/
 CAP = {"scope": "key:crawler", "period": "day", "limit_usd": "1.00", "action": "pause"}
 RAIL = {"each": "key", "in": ["org"], "period": "day", "limit_usd": "1.00"}
 NAMES = {"workspace": "research", "key": "crawler", "cap": "day", "guardrail": "daily", "command": "1:crawler"}
+OPEN = ("/livez", "/readyz")
 Operation = tuple[str, str]
 
 
 async def described(api: Api, org: str) -> list[Operation]:
     """Every operation on an org in the API's own description, so that a new route is tried here too: (method, path)."""
-    paths = (await api.client.get("/openapi.json")).json()["paths"]
-    operations = [
-        (method.upper(), re.sub(r"{(\w+)}", lambda part: NAMES.get(part[1], "x"), path.replace("{org}", org)))
-        for path, methods in paths.items()
-        if path.startswith("/v1/orgs/{org}")
-        for method in methods
-    ]
+    operations = [one for one in await everything(api, org) if one[1].startswith(f"/v1/orgs/{org}")]
     assert len(operations) > 30
     return operations
+
+
+async def everything(api: Api, org: str) -> list[Operation]:
+    """Every operation in the API's own description, those on orgs on this one."""
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    return [
+        (method.upper(), re.sub(r"{(\w+)}", lambda part: NAMES.get(part[1], "x"), path.replace("{org}", org)))
+        for path, methods in paths.items()
+        for method in methods
+    ]
 
 
 async def ask(api: Api, operation: Operation, by: str) -> httpx.Response:
@@ -58,11 +66,22 @@ async def state_of(api: Api, org: str) -> list[object]:
 
 @pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer ", "Bearer nobody", "Basic YTpi", "Bearer ldg_" + "x" * 43])
 async def test_nothing_without_a_known_token(api: Api, given: str | None) -> None:
-    headers = {} if given is None else {"Authorization": given}
-    for method, path in (("GET", "/v1/orgs"), ("POST", "/v1/usage"), *await described(api, "acme")):
-        answer = await api.client.request(method, path, headers=headers)
+    """T1: nor a word about what else is wrong with the request, which is not read until then."""
+    headers = {"Content-Type": "application/json"} | ({} if given is None else {"Authorization": given})
+    asked = [one for one in await everything(api, "acme") if one[1] not in OPEN]
+    assert len(asked) == len(await everything(api, "acme")) - len(OPEN)
+    for method, path in asked:
+        answer = await api.client.request(method, path, headers=headers, params={"no": "parameter"}, content=b"{")
         problem(answer, 401)
         assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_path_with_a_slash_too_many_leads_nowhere(api: Api) -> None:
+    """T1: to be sent on would send the token to whatever host, and in whatever scheme, this process believes to be asked by."""
+    for path in ("/v1/orgs/", "/v1/orgs/acme/", "/v1/usage/", "/v1/orgs/acme/keys/"):
+        answer = await api.ask("GET", path, headers={"Host": "elsewhere.example"})
+        problem(answer, 404)
+        assert "location" not in answer.headers
 
 
 async def test_health_and_documentation_need_no_token_and_tell_nothing(api: Api) -> None:
@@ -165,6 +184,46 @@ async def test_a_reader_of_one_workspace_sees_it_and_its_keys_and_nothing_else(a
                  "/workspaces/lab", "/explain?scope=key:elsewhere"):  # fmt: skip
         assert problem(await api.ask("GET", f"/v1/orgs/acme{path}", by="lab"), 403) == "this token reads one workspace only"
     assert (await api.get("/v1/orgs/acme/breaches?cap=day", by="lab"))["breaches"] == []
+
+
+async def test_a_reader_of_one_workspace_does_not_infer_what_the_org_has_left(api: Api) -> None:
+    """T1: of the caps that it sees one is the tightest, whatever the org's own leave."""
+    await furnished(api)
+    await api.put("/v1/orgs/acme/guardrails/daily", RAIL | {"limit_usd": "2.00"})
+    await api.put("/v1/orgs/acme/caps/all", CAP | {"scope": "org", "limit_usd": "3.50", "action": "alert"}, 201)
+    path = "/v1/orgs/acme/balances?scope=key:elsewhere"
+    (whole,), (part,) = [(await api.get(path, by=by))["balances"] for by in ("read", "lab")]
+    assert [(cap["cap"], cap["tightest"]) for cap in whole["above"]] == [("daily/key:elsewhere", True), ("all", False)]
+    await api.use(event("e3", "0.80"))
+    (whole,), (later,) = [(await api.get(path, by=by))["balances"] for by in ("read", "lab")]
+    assert [(cap["cap"], cap["tightest"]) for cap in later["above"]] == [("daily/key:elsewhere", True)]
+    assert part == later
+
+
+async def test_one_org_holds_few_connections_however_much_of_it_is_asked_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T1: by whichever call that reads; the others are for other orgs and for usage."""
+    monkeypatch.setattr(auth, "REMEMBERED_S", 600)
+    await furnished(api)
+    await api.get("/v1/orgs", by="read")
+    held, counts = 0, dict[str, int]()
+    path = ""
+
+    def count(by: int) -> None:
+        nonlocal held
+        held += by
+        counts[path] = max(counts.get(path, 0), held)
+
+    engine = api.service.database.reader.sync_engine
+    listen(engine, "checkout", lambda *_: count(1))
+    listen(engine, "checkin", lambda *_: count(-1))
+    long = ["/balances?as_of=2026-03-09T00:00:00Z", "/balances?period=hour", "/explain?scope=org&period=day", "/explain?where=key:crawler"]
+    asked = [path for method, path in await described(api, "acme") if method == "GET"]
+    for path in (*asked, *(f"/v1/orgs/acme{tail}" for tail in (*READS, *long))):
+        answers = await asyncio.gather(*(api.ask("GET", path, by="read") for _ in range(12)))
+        assert {answer.status_code for answer in answers} & {200, 403, 404, 422}
+    few = {path: most for path, most in counts.items() if most}
+    assert len(few) > 20 and max(few.values()) <= MOST_OF_ORG
+    assert {few[f"/v1/orgs/acme{tail}"] for tail in long} == {1}, "what reads through the journal is made one after the other"
 
 
 async def test_a_token_is_stored_hashed(api: Api) -> None:

@@ -332,6 +332,7 @@ def test_tokens_are_shown_once_listed_without_their_text_and_revoked(ledger: Led
     assert "'all' is not a scope" in ledger("tokens", "create", "x", "--scope", "all", code=1).stderr
     assert "--workspace" in ledger("tokens", "create", "x", "--scope", "admin", "--workspace", "lab", code=1).stderr
     assert "--org: is not 1 to 128" in ledger("tokens", "create", "x", "--scope", "read", "--org", "", code=1).stderr
+    assert "NAME: is not 1 to 128" in ledger("tokens", "create", "", "--scope", "admin", code=1).stderr, "who did it is in the entry (T3)"
     ledger("apply", ledger.file(), "--yes")
     assert not ledger("tokens", "create", "lab", "--scope", "read", "--org", "acme", "--workspace", "lab").stderr
 
