@@ -1,14 +1,15 @@
 """Owns what a running ledger has at hand: its database, its clock, and `record` for whoever has commands.
 
-Commands that arrive while batches are under way are booked together in the next one, an org's in the order they came.
+Commands that arrive while batches are under way are booked together in the next one, a sender's in the order they came.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from .core.commands import Command, RecordUsage, Result, Status, org_of
+from .core.commands import Command, RecordUsage, Result, Status
 from .core.rates import Card
 from .metrics import Metrics, exemplar
 from .pipeline import Pipeline
@@ -19,8 +20,16 @@ from .wire.events import HandOver
 
 Clock = Callable[[], int]
 CARD_S = 1.0  # how long usage is priced by a card that was changed meanwhile
-_Waiting = tuple[Sequence[Command], asyncio.Future[list[Result]], str | None]
 MOST_AHEAD = 2  # batches under way: one written, one decided
+
+
+class _Waiting(NamedTuple):
+    """Commands that are to be booked, and who waits for what becomes of them; the rest as in `Service.record`."""
+
+    commands: Sequence[Command]
+    answer: asyncio.Future[list[Result]]
+    trace: str | None
+    sender: str | None
 
 
 def system_clock() -> int:
@@ -52,26 +61,27 @@ class Service:
         self._drain: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def receive(self, usage: Sequence[RecordUsage], trace: str | None = None) -> list[Result]:
+    async def receive(self, usage: Sequence[RecordUsage], sender: str | None, trace: str | None = None) -> list[Result]:
         """Takes usage from a door: booked when it returns, or with Kafka on every replica of its topic, to be booked (T4).
 
-        So a database that is away holds up no sender. Raises NotTaken, or what the database raises.
+        So a database that is away holds up no sender. Raises NotTaken, or what the database raises. `sender`, `trace`: as in `record`.
         """
         if self.hand_over is None:
-            return await self.record(usage, trace)
+            return await self.record(usage, trace, sender)
         if usage:
             await self.hand_over(usage, trace)
         return [Result(Status.ACCEPTED)] * len(usage)
 
-    async def record(self, commands: Sequence[Command], trace: str | None = None) -> list[Result]:
+    async def record(self, commands: Sequence[Command], trace: str | None = None, sender: str | None = None) -> list[Result]:
         """Books commands; a result per command, durable when it returns. Raises what the database raises.
 
-        `trace`: the `traceparent` they came in with, if any: an exemplar of the time that their batch takes.
+        `trace`: the `traceparent` they came in with, if any: an exemplar of the time that their batch takes. `sender`: the org whose
+        commands they are, if of one: a sender's stay in order, and take turns with those of others.
         """
         if not commands:
             return []
         answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((commands, answer, trace))
+        self._waiting.append(_Waiting(commands, answer, trace, sender))
         self._stirred.set()
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._book_waiting())
@@ -99,7 +109,7 @@ class Service:
         """Hands what waits to the pipeline: a large batch ahead of the one that is being written, a small one after it, with all
         that has come meanwhile."""
         while self._waiting:
-            most = MOST_AHEAD if self._pipeline.overlaps(sum(len(commands) for commands, _, _ in self._waiting)) else 1
+            most = MOST_AHEAD if self._pipeline.overlaps(sum(len(one.commands) for one in self._waiting)) else 1
             if self._under_way >= most:
                 self._stirred.clear()
                 await self._stirred.wait()
@@ -107,8 +117,8 @@ class Service:
             self._under_way += 1
             self._waiting = _in_turns(self._waiting)
             taken, size = 0, 0
-            while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken][0]) <= self._pipeline.most):
-                size += len(self._waiting[taken][0])
+            while taken < len(self._waiting) and (not taken or size + len(self._waiting[taken].commands) <= self._pipeline.most):
+                size += len(self._waiting[taken].commands)
                 taken += 1
             together, self._waiting = self._waiting[:taken], self._waiting[taken:]
             task = asyncio.create_task(self._book(together))
@@ -117,21 +127,21 @@ class Service:
 
     async def _book(self, together: list[_Waiting]) -> None:
         try:
-            trace = next((trace for _, _, trace in together if trace is not None), None)
-            booked = await self._record([command for commands, _, _ in together for command in commands], trace=trace)
+            trace = next((one.trace for one in together if one.trace is not None), None)
+            booked = await self._record([command for one in together for command in one.commands], trace=trace)
         except Exception as error:
-            for _, answer, _ in together:
-                if not answer.done():
-                    answer.set_exception(error)
+            for one in together:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
             return
         finally:
             self._under_way -= 1
             self._stirred.set()
         at = 0
-        for commands, answer, _ in together:
-            if not answer.done():  # its caller may have gone away; what it sent is booked all the same
-                answer.set_result(booked.results[at : at + len(commands)])
-            at += len(commands)
+        for one in together:
+            if not one.answer.done():  # its caller may have gone away; what it sent is booked all the same
+                one.answer.set_result(booked.results[at : at + len(one.commands)])
+            at += len(one.commands)
         self._tell(booked)
 
     async def _record(self, commands: Sequence[Command], orgs: Sequence[str] = (), trace: str | None = None) -> Booked:
@@ -150,11 +160,10 @@ class Service:
 
 
 def _in_turns(waiting: Sequence[_Waiting]) -> list[_Waiting]:
-    """What waits, each org's first before any org's second: one that sends much holds up no other (T1)."""
-    before = Counter[str]()
-    turns: list[tuple[int, _Waiting]] = []
+    """What waits, each sender's first before any sender's second: one that sends much holds up no other (T1)."""
+    before = Counter[str | None]()
+    turns: list[int] = []
     for one in waiting:
-        org = org_of(one[0][0])  # of several orgs' events that came together the first one says whose turn it is
-        turns.append((before[org], one))
-        before[org] += 1
-    return [one for _, one in sorted(turns, key=lambda turn: turn[0])]
+        turns.append(before[one.sender])
+        before[one.sender] += 1
+    return [waiting[place] for place in sorted(range(len(waiting)), key=turns.__getitem__)]

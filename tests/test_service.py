@@ -33,9 +33,9 @@ async def test_an_org_that_sends_much_holds_up_no_other(database: Database, monk
     for most in ("MOST_TOGETHER", "MOST_IN_TURN"):
         monkeypatch.setattr(f"ledger.pipeline.{most}", 2)
     service = Service(database, Metrics(), lambda: NOW_US)
-    busy = [asyncio.create_task(service.record([usage(f"{n:02}-{m}", 1) for m in range(2)])) for n in range(30)]
+    busy = [asyncio.create_task(service.record([usage(f"{n:02}-{m}", 1) for m in range(2)], sender="acme")) for n in range(30)]
     await asyncio.sleep(0)
-    (result,) = await service.record([usage("quiet", 1, org="other")])
+    (result,) = await service.record([usage("quiet", 1, org="other")], sender="other")
     assert (result.status, sum(task.done() for task in busy) < 10) == (Status.RECORDED, True)
     await asyncio.gather(*busy)
     async with database.reader.connect() as connection:

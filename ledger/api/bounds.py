@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import Problem, answer
+from .problems import Problem, answer_to
 
 MOST_BODY = 1024 * 1024
 MOST_USAGE_BODY = 16 * 1024 * 1024
 _USAGE = ("/v1/usage", "/v1/traces", "/v1/webhooks/")
+_PACKED = ("gzip", "deflate", "zlib")  # of what OpenTelemetry's exporters can be set to
+_EITHER = 47  # zlib's, or gzip's, as the head of a body says
 MOST_DISCARDED = 256 * 1024 * 1024
 MOST_DISCARD_S = 30
 
@@ -55,7 +57,8 @@ class Bounds:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         await _discard(receive, {"more_body": True})
         problem = _too_long(most)
-        await answer(problem.status_code, problem.detail, headers={"Connection": "close"})(scope, receive, send)
+        refusal = answer_to(Request(scope), problem.status_code, problem.detail, headers={"Connection": "close"})
+        await refusal(scope, receive, send)
 
 
 def _too_long(most: int) -> Problem:
@@ -74,23 +77,23 @@ async def _discard(receive: Receive, message: Message) -> None:
 
 
 async def body_of(request: Request) -> bytes:
-    """A body of usage, unpacked where it is gzip. Raises Problem."""
+    """A body of usage, unpacked where it is packed. Raises Problem."""
     encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "gzip":
+    if encoding in _PACKED:
         return await inflated(request.stream(), MOST_USAGE_BODY)
     if encoding == "identity":
         return await request.body()
-    raise Problem(415, "Content-Encoding: send gzip or nothing", "Content-Encoding")
+    raise Problem(415, "Content-Encoding: send gzip, deflate, zlib or nothing", "Content-Encoding")
 
 
 async def inflated(chunks: AsyncIterator[bytes], most: int) -> bytes:
-    """A gzip body as it was before, within the same bound. Raises Problem."""
-    unpacker, parts, size = zlib.decompressobj(31), [], 0
+    """A packed body as it was before, within the same bound. Raises Problem."""
+    unpacker, parts, size = zlib.decompressobj(_EITHER), [], 0
     try:
         async for chunk in chunks:
             while chunk:
                 if unpacker.eof:  # a gzip body may be several, one after the other
-                    unpacker = zlib.decompressobj(31)
+                    unpacker = zlib.decompressobj(_EITHER)
                 part = unpacker.decompress(chunk, most + 1 - size)
                 size += len(part)
                 parts.append(part)
@@ -98,7 +101,7 @@ async def inflated(chunks: AsyncIterator[bytes], most: int) -> bytes:
                     raise _too_long(most)
                 chunk = unpacker.unused_data
     except zlib.error:
-        raise Problem(400, "the body is not gzip, as its Content-Encoding says") from None
+        raise Problem(400, "the body is not packed as its Content-Encoding says") from None
     if not unpacker.eof:
-        raise Problem(400, "the gzip body is cut short")
+        raise Problem(400, "the packed body is cut short")
     return b"".join(parts)

@@ -1,19 +1,25 @@
-"""Owns errors as RFC 9457 problem documents that name the field. No answer ever carries a stack trace or a sent value."""
+"""Owns errors as RFC 9457 problem documents that name the field. No answer ever carries a stack trace or a sent value.
+
+Who sends protobuf, an OTLP exporter, reads no JSON: it is told as OTLP has it, in a `google.rpc.Status`, or would have to drop
+its spans without a word why.
+"""
 
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from opentelemetry.proto.trace.v1.trace_pb2 import Status as ProtobufStatus
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from ..core.commands import Reason, Result, Status
+from ..gateways.inward import PROTOBUF
 from ..wire.events import NotTaken
 
 log = structlog.get_logger()
@@ -53,6 +59,19 @@ def answer(status: int, detail: str, faults: Sequence[Fault] = (), headers: dict
     return JSONResponse(document.model_dump(), status, headers, MEDIA_TYPE)
 
 
+def answer_to(request: Request, status: int, detail: str, faults: Sequence[Fault] = (), headers: dict[str, str] | None = None) -> Response:
+    """A problem document, or in protobuf what of it an exporter shows: the detail."""
+    if media_of(request) != PROTOBUF:
+        return answer(status, detail, faults, headers)
+    # google.rpc.Status has its message at the same number, and its code may be left out
+    return Response(ProtobufStatus(message=detail).SerializeToString(), status, headers, PROTOBUF)
+
+
+def media_of(request: Request) -> str:
+    """What kind of body a request says it has, without parameters; nothing where it does not say."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def accept(result: Result) -> Result:
     """The result of an order, or its refusal raised as a Problem."""
     if result.status is Status.REJECTED:
@@ -63,42 +82,42 @@ def accept(result: Result) -> Result:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the app a problem document."""
+    """Makes every error of the app a problem document, or what stands for one."""
 
     @app.exception_handler(Problem)
-    async def _(_: Request, problem: Problem) -> JSONResponse:
-        return answer(problem.status_code, problem.detail, problem.faults, dict(problem.headers or {}))
+    async def _(request: Request, problem: Problem) -> Response:
+        return answer_to(request, problem.status_code, problem.detail, problem.faults, dict(problem.headers or {}))
 
     @app.exception_handler(RequestValidationError)
-    async def _(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _(request: Request, error: RequestValidationError) -> Response:
         for fault in error.errors():
             if fault["type"] == "json_invalid":
                 why = fault["ctx"]["error"]
-                return answer(400, f"the body {why}", [Fault(field="body", detail=why)])
+                return answer_to(request, 400, f"the body {why}", [Fault(field="body", detail=why)])
         told = dict.fromkeys((_field(fault), _detail(fault)) for fault in error.errors())  # a route and its token's check both read the org
         faults = [Fault(field=field, detail=detail) for field, detail in told]
-        return answer(422, "; ".join(f"{fault.field}: {fault.detail}" for fault in faults[:5]), faults)
+        return answer_to(request, 422, "; ".join(f"{fault.field}: {fault.detail}" for fault in faults[:5]), faults)
 
     @app.exception_handler(HTTPException)
-    async def _(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail), (), dict(error.headers or {}))
+    async def _(request: Request, error: HTTPException) -> Response:
+        return answer_to(request, error.status_code, str(error.detail), (), dict(error.headers or {}))
 
     @app.exception_handler(NotTaken)
-    async def _(_: Request, error: NotTaken) -> JSONResponse:
+    async def _(request: Request, error: NotTaken) -> Response:
         log.warning("usage_not_taken", why=str(error))
-        return answer(503, f"{error}: nothing was taken, try again", (), {"Retry-After": RETRY_AFTER_S})
+        return answer_to(request, 503, f"{error}: nothing was taken, try again", (), {"Retry-After": RETRY_AFTER_S})
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(OSError)
-    async def _(_: Request, error: Exception) -> JSONResponse:
+    async def _(request: Request, error: Exception) -> Response:
         log.warning("database_unavailable", error=type(error).__name__)
-        return answer(503, "the database does not answer: nothing was recorded, try again", (), {"Retry-After": RETRY_AFTER_S})
+        return answer_to(request, 503, "the database does not answer: nothing was recorded, try again", (), {"Retry-After": RETRY_AFTER_S})
 
     @app.exception_handler(Exception)
-    async def _(_: Request, error: Exception) -> JSONResponse:
+    async def _(request: Request, error: Exception) -> Response:
         log.error("unexpected", error=type(error).__name__, exc_info=error)
-        return answer(500, "something went wrong here; it was logged")
+        return answer_to(request, 500, "something went wrong here; it was logged")
 
 
 def _field(fault: dict[str, Any]) -> str:

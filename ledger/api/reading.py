@@ -29,7 +29,7 @@ from .values import CapId, Cursor, Limit, Moment, OrgId, Scope, decode_cursor, e
 router = APIRouter(route_class=ExactRoute)
 MOST_AT_ONCE = 6  # the least pool of connections is of eight, and tokens are looked up with what is left
 MOST_OF_ORG = 3
-MOST_WAITING = 500
+MOST_WAITING = 2_000
 BREACH_PLACE = (int, str, int)  # of a breach in their list: when it opened, its cap and ordinal
 
 

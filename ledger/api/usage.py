@@ -20,7 +20,7 @@ from ..wire.fields import MOST_COUNT
 from ..wire.usage import EnvelopeError, join_binary, parse_usage, split_events, trace_of, whole_event
 from .auth import Caller, allow
 from .bounds import body_of
-from .problems import RESPONSES, Problem
+from .problems import RESPONSES, Problem, media_of
 
 router = APIRouter(tags=["usage"])
 ONE, BATCH, LINES, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/json"
@@ -138,7 +138,7 @@ async def post_usage(request: Request, caller: Caller) -> Response:
             places.append(place)
     service: Service = request.app.state.service
     trace = request.headers.get("traceparent") or request.headers.get("ce-traceparent") or next(map(trace_of, events), None)
-    results = await service.receive(commands, trace)
+    results = await service.receive(commands, caller.org, trace)
     for place, result in zip(places, results, strict=True):
         if result.status is not Status.RECORDED:
             _tell(answers[place], result)
@@ -161,7 +161,7 @@ def _of_caller(event: RecordUsage | Rejected, caller: Token) -> RecordUsage | Re
 
 
 async def _events(request: Request) -> list[bytes]:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media = media_of(request)
     binary = any(name.startswith("ce-") for name in request.headers)
     if media not in (ONE, BATCH, LINES) and not (binary and media in (BINARY, "")):  # CloudEvents' Python library names none
         raise Problem(415, f"Content-Type: send {ONE}, {BATCH}, {LINES}, or {BINARY} with ce- headers", "Content-Type")

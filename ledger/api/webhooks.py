@@ -30,7 +30,7 @@ from ..store.dialect import Database
 from ..wire.usage import EnvelopeError
 from .auth import Caller, allow
 from .bounds import body_of
-from .problems import RESPONSES, RETRY_AFTER_S, Problem
+from .problems import RESPONSES, RETRY_AFTER_S, Problem, media_of
 from .values import OrgId, PathId
 
 log = structlog.get_logger()
@@ -138,21 +138,21 @@ async def post_webhook(request: Request, org: OrgId, connection: PathId) -> Resp
         raise Problem(404, f"there is no connection {connection!r} that usage comes in by")
     org_id, account = stands
     try:
-        parsed = parse_delivery(body, org, account, _media(request))
+        parsed = parse_delivery(body, org, account, media_of(request))
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
     commands = [event for event in parsed if isinstance(event, RecordUsage)]
     service: Service = request.app.state.service
     results: Sequence[Result] = ()
     if account.counts:
-        results = await service.receive(commands)
+        results = await service.receive(commands, org)
     else:
         async with service.database.writer.begin() as writer:
             await observed.keep(writer, org_id, account.connection_id, commands)
     if commands:
         await known.hear(service.database, org_id, connection, service.clock())
     if account.gateway is Gateway.OTLP:
-        return _exported(_media(request), parsed, results)
+        return _exported(media_of(request), parsed, results)
     return _counted(parsed, results, 0 if account.counts else len(commands))
 
 
@@ -162,10 +162,6 @@ def _counted(parsed: Parsed, results: Sequence[Result], kept_aside: int) -> Resp
     counts = Counter({str(Status.REJECTED): rejected, "observed": kept_aside}) + Counter(str(result.status) for result in results)
     status = 202 if str(Status.ACCEPTED) in counts else 200
     return Response(_encode({"results": counts, "rejected": _told(parsed)}), status, media_type=JSON)
-
-
-def _media(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _told(parsed: Parsed) -> list[dict[str, Any]]:
@@ -232,7 +228,7 @@ async def post_traces(request: Request, caller: Caller) -> Response:
     allow(caller, "ingest", caller.org)
     if caller.org is None:
         raise Problem(403, "the spans' org is the token's: use a token for one org")
-    media = _media(request)
+    media = media_of(request)
     if media not in (PROTOBUF, JSON):
         raise Problem(415, f"Content-Type: send {PROTOBUF} or {JSON}", "Content-Type")
     body = await body_of(request)
@@ -240,7 +236,8 @@ async def post_traces(request: Request, caller: Caller) -> Response:
         parsed = parse_delivery(body, caller.org, TRACES, media)
     except EnvelopeError as error:
         raise Problem(400, str(error)) from None
-    return _exported(media, parsed, await request.app.state.service.receive([event for event in parsed if isinstance(event, RecordUsage)]))
+    commands = [event for event in parsed if isinstance(event, RecordUsage)]
+    return _exported(media, parsed, await request.app.state.service.receive(commands, caller.org))
 
 
 def _exported(media: str, parsed: Parsed, results: Sequence[Result]) -> Response:

@@ -51,19 +51,20 @@ USER = (
 SESSION = ("session.id", "gen_ai.conversation.id", "ai.telemetry.metadata.sessionId")
 RESPONSE, OPERATION, SERVICE = "gen_ai.response.id", "gen_ai.operation.name", "service.name"
 VIRTUAL = ("bifrost.virtual_key.id", "gen_ai.virtual_key_id")  # a gateway's own key: its service is the same for all
-KIND, AGENT, STEP, OBSERVED = "openinference.span.kind", "agent_name", "ai.operationId", "langfuse.observation.type"
+KIND, RUN = "openinference.span.kind", "langsmith.span.kind"
+AGENT, STEP, OBSERVED = "agent_name", "ai.operationId", "langfuse.observation.type"
 OPENROUTER = "trace.metadata.openrouter."  # what OpenRouter says of a call beyond the conventions
 OPENROUTER_TRACE = "openrouter.trace.id"
 
 WANTED = frozenset(
     {*INPUT, *OUTPUT, *CACHED, *WRITTEN, *REASONING, *AUDIO, *MODEL, *PROVIDER, *COST, *ESTIMATE, KEY, WORKSPACE, MEMBER, PRESET, *USER,
-     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, AGENT, STEP, OBSERVED, OPENROUTER_TRACE,
+     *SESSION, RESPONSE, OPERATION, SERVICE, *VIRTUAL, KIND, RUN, AGENT, STEP, OBSERVED, OPENROUTER_TRACE,
      *(OPENROUTER + name for name in ("api_key_name", "provider_name", "entity_id", "creator_user_id", "is_byok"))}
 )  # fmt: skip
 
 _SUMS = frozenset({"create_agent", "invoke_agent", "invoke_workflow", "plan", "execute_tool"})  # their totals are their calls' again
 _COUNTS = frozenset({"tokenize", "count_tokens"})  # says what a call would take, for nothing
-_MODELS = frozenset({"LLM", "EMBEDDING"})  # OpenInference's kinds of span that are calls to a model
+_MODELS = frozenset({"LLM", "EMBEDDING", "llm", "embedding"})  # OpenInference's and LangSmith's kinds of span that are calls to a model
 _GENERATING = frozenset({"generation", "embedding"})  # Langfuse's, whose own count of tokens is not one of input and output
 _DOES = ".do"  # Vercel's AI SDK: `ai.generateText` sums up what each `ai.generateText.doGenerate` in it used
 _ANSWERING = frozenset({"chat", "text_completion", "generate_content"})
@@ -99,10 +100,10 @@ def is_call(span: Span) -> bool:
     """Whether a span is a call to a model, and not a part of an agent that sums up its calls.
 
     One that was answered and says nothing of tokens is a call too: a stream whose usage nobody asked for. What it cost is not
-    known, and that has to show (M4). OpenInference has no response ids: what did not fail was answered.
+    known, and that has to show (M4). OpenInference has no response ids, LangSmith none of streams: what did not fail was answered.
     """
     a = span.attributes
-    operation, kind = a.get(OPERATION), a.get(KIND)
+    operation, kind = a.get(OPERATION), a.get(KIND) or a.get(RUN)
     if operation in _SUMS or operation in _COUNTS or (kind is not None and kind not in _MODELS) or _DOES not in str(a.get(STEP, _DOES)):
         return False
     if not says_usage(span):

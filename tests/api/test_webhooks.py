@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from google.rpc import status_pb2
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
@@ -408,7 +409,32 @@ async def test_protobuf_cut_in_half_is_refused_and_whole_is_answered_in_protobuf
     assert await spent(service, "key:k") == ("0", 1)
 
 
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+@pytest.mark.parametrize(
+    ("path", "more", "status", "why"),
+    [
+        ("/v1/traces", bearer(), 400, "the body is not an OTLP export in protobuf, or cut short"),
+        (place("spans"), bearer(), 400, "the body is not an OTLP export in protobuf, or cut short"),
+        ("/v1/traces", bearer("nobody's"), 401, "the token is not known, or was revoked"),
+        ("/v1/traces", bearer() | {"Content-Encoding": "zstd"}, 415, "Content-Encoding: send gzip, deflate, zlib or nothing"),
+        (
+            "/v1/traces",
+            bearer() | {"Content-Length": "99999999"},
+            413,
+            "the body is longer than 16777216 bytes: send fewer events at a time",
+        ),
+        ("/v1/metrics", bearer(), 404, "Not Found"),
+    ],
+)
+async def test_who_sends_protobuf_is_told_in_protobuf_why_it_is_refused(
+    client: httpx.AsyncClient, path: str, more: dict[str, str], status: int, why: str
+) -> None:
+    """A Collector shows nothing of an answer that is no google.rpc.Status, and drops the spans."""
+    answer = await client.post(path, content=b"xyz", headers=more | {"Content-Type": "application/x-protobuf"})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/x-protobuf")
+    assert status_pb2.Status.FromString(answer.content) == status_pb2.Status(message=why)
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip, Compression.Deflate])
 async def test_the_opentelemetry_sdk_exports_here_as_it_is(database_url: str, service: Service, compression: Compression) -> None:
     served = Service(connect(database_url), Metrics())  # its engine belongs to the server's own loop
     server = uvicorn.Server(uvicorn.Config(build_app(served, ENVIRON), port=0, log_level="error"))

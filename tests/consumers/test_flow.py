@@ -55,7 +55,7 @@ async def test_the_trace_of_a_request_is_an_exemplar_where_its_usage_is_booked(s
         for booked, trace in enumerate(("x" * 1000, TRACEPARENT), 1):
             usage = parse_usage(event(f"by-http-{booked}"), None)
             assert isinstance(usage, RecordUsage)
-            assert [result.status for result in await service.receive([usage], trace)] == [Status.ACCEPTED]
+            assert [result.status for result in await service.receive([usage], usage.usage.org, trace)] == [Status.ACCEPTED]
             await stage.until_booked(extra=booked)
     assert ("ledger_batch_seconds", TRACE) in await exemplars(process.port)
 

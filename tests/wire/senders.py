@@ -51,6 +51,13 @@ OPENINFERENCE_EMBEDDING: dict[str, Any] = {
     "llm.system": "openai", "llm.token_count.prompt": 1051, "llm.token_count.total": 1051,
     "embedding.model_name": "text-embedding-3-small", "openinference.span.kind": "EMBEDDING",
 }  # fmt: skip
+# langsmith 0.15.1, langchain-openai 1.7.4: a call, a stream of which nothing was told, and the chain around the first
+LANGSMITH = _used(1033, 233) | {
+    "langsmith.span.kind": "llm", "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": GPT,
+    "gen_ai.usage.total_tokens": 1266,
+}  # fmt: skip
+LANGSMITH_UNTOLD = {name: said for name, said in LANGSMITH.items() if "usage" not in name}
+LANGSMITH_CHAIN = LANGSMITH | {"langsmith.span.kind": "chain", "gen_ai.operation.name": "chain", "gen_ai.system": "langchain"}
 # The same of a stream without `stream_options`, and from JavaScript (4.2.7) of each stream and of embeddings
 OPENINFERENCE_UNTOLD: dict[str, Any] = {
     "llm.system": "openai", "llm.model_name": GPT, "llm.finish_reason": "stop", "openinference.span.kind": "LLM",

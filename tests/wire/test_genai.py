@@ -40,7 +40,7 @@ TOLD, CLAUDE = (1033, 333, 0, 233, 83), (1326, 742, 442, 242, 0)
         (s.LITELLM, "litellm", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.GOOGLE, "", TOLD, "gemini-2.5-flash-001", "gemini"),
         (s.VERCEL, "ai", TOLD, s.GPT, "openai"), (s.VERCEL_EMBEDDING, "ai", (1051, 0, 0, 0, 0), "text-embedding-3-small", "openai"),
         (s.CLOUDFLARE, "", (1033, 0, 0, 233, 0), s.GPT, "openai"), (s.RIG, "", (1033, 333, 0, 233, 0), s.GPT, "openai"),
-        (s.ENVOY, "", TOLD, s.GPT, None),
+        (s.ENVOY, "", TOLD, s.GPT, None), (s.LANGSMITH, "langsmith", (1033, 0, 0, 233, 0), s.GPT, "openai"),
     ],
 )  # fmt: skip
 def test_each_instrumentation_is_booked_as_its_call_was(
@@ -110,7 +110,7 @@ def test_no_cost_in_a_librarys_price_list_is_no_price_and_a_gateways_is_one() ->
         s.PYDANTIC_OLD_AGENT, s.TRACELOOP | {"gen_ai.operation.name": "invoke_agent"},
         s.VERCEL_SUM, s.LANGFUSE | {"langfuse.observation.type": "agent"},
         s.VERCEL_EMBEDDING | {"ai.operationId": "ai.embed"}, s.VERCEL_EMBEDDING | {"ai.operationId": 7},
-        s.TRACELOOP | {"gen_ai.operation.name": "plan"},
+        s.TRACELOOP | {"gen_ai.operation.name": "plan"}, s.LANGSMITH_CHAIN,
         s.OPENINFERENCE | {"openinference.span.kind": "AGENT"}, s.OPENINFERENCE | {"openinference.span.kind": "CHAIN"},
     ],
 )  # fmt: skip
@@ -155,7 +155,7 @@ def test_a_response_id_that_may_come_again_does_not_make_two_calls_one(response:
     assert one.digest != other.digest
 
 
-@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD, s.LANGFUSE])
+@pytest.mark.parametrize("said", [s.UNTOLD, s.OPENINFERENCE_UNTOLD, s.OPENINFERENCE_EMBEDDING_UNTOLD, s.LANGFUSE, s.LANGSMITH_UNTOLD])
 def test_a_call_whose_usage_was_not_told_is_one_without_a_price(said: dict[str, Any]) -> None:
     """M4: a stream that was not asked for its usage; embeddings whose library tells none."""
     (call,) = calls(s.span(said))
