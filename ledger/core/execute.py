@@ -186,8 +186,6 @@ def _tell_leak(batch: Batch, entry: e.UsageRecorded) -> None:
     )  # fmt: skip
     key = books.keys[entry.key]
     levels.turn(books, key, key.state, (*levels.reasons(books, key), "leaking"), batch.emit)
-    for credential in books.credentials_of(key.key_id):
-        batch.leaks.pop(credential, None)
 
 
 def _book(batch: Batch, run: list[e.UsageRecorded]) -> None:

@@ -64,10 +64,10 @@ def _open_workspace(batch: Batch, workspace: str, by: str) -> None:
 
 def set_workspace(batch: Batch, command: c.SetWorkspace) -> Answer:
     """Opens a workspace, and sets its labels (S9)."""
-    open_org(batch, command.by)
     stands = batch.books.workspaces.get(command.workspace)
     if stale := outdated(command.version, stands.seq if stands else 0):
         return stale
+    open_org(batch, command.by)
     start = len(batch.entries)
     if stands is None or stands.deleted:
         _open_workspace(batch, command.workspace, command.by)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ledger.core import commands as c
 from ledger.core import entries as e
-from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Verdict
+from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Verdict, Waits
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import Nanos, usd_text
@@ -77,8 +77,8 @@ order = st.one_of(
         st.tuples(
             st.integers(0, 12),
             st.sampled_from(c.How),
-            st.dictionaries(st.sampled_from((*WORKSPACES, "w3")), st.integers(0, 3), max_size=3),
-            st.sampled_from((None, 0, -1, -40, 1)),
+            st.dictionaries(st.sampled_from((*WORKSPACES, *WORKSPACES, "unassigned")), st.integers(0, 3), max_size=3),
+            st.sampled_from((None, None, 0, -1, -40, 1)),
         ),
     ),
     st.tuples(
@@ -97,7 +97,7 @@ order = st.one_of(
     st.tuples(st.just("forget"), names),
     st.tuples(st.just("turn"), st.tuples(names, st.sampled_from((State.ACTIVE, State.PAUSED, State.PAUSED, State.REVOKED)))),
     st.tuples(st.just("judge"), st.tuples(st.integers(0, 9), st.sampled_from(Verdict))),
-    st.tuples(st.just("confirm"), st.tuples(names, st.integers(0, 4), st.sampled_from(State))),
+    st.tuples(st.just("confirm"), st.tuples(names, st.one_of(st.none(), st.none(), st.integers(0, 4)), st.sampled_from(State))),
     st.tuples(st.just("connect"), st.tuples(st.sampled_from(("or", "proxy")), st.sampled_from(Gateway), st.booleans())),
     st.tuples(st.just("disconnect"), st.sampled_from(("or", "proxy"))),
     st.tuples(st.just("correct"), st.tuples(st.integers(0, 99), amounts, st.booleans())),
@@ -107,8 +107,22 @@ wait = st.tuples(
     st.just("wait"),
     st.sampled_from((SECOND, 2 * MINUTE, 5 * MINUTE, 30 * MINUTE, HOUR, 5 * HOUR, 11 * HOUR, DAY, 26 * HOUR, 20 * DAY)),
 )
-histories = st.lists(st.one_of(use, use, use, order, order, wait), min_size=1, max_size=30)
-crowded = st.lists(st.one_of(*[use] * 9, order), min_size=2, max_size=30)
+
+
+@st.composite
+def one_of(draw: st.DrawFn, *often: st.SearchStrategy[Action_]) -> Action_:
+    """An action of one of these kinds, each as often as it is named: `st.one_of` would take `order` for its twenty kinds, and
+    leave usage and the clock a fraction of every history."""
+    return draw(often[draw(st.integers(0, len(often) - 1))])
+
+
+def lists(action: st.SearchStrategy[Action_]) -> st.SearchStrategy[list[Action_]]:
+    """Short histories, to which a failure shrinks, and long ones: left alone, lists are drawn of six on average."""
+    return st.one_of(st.lists(action, min_size=1, max_size=30), st.lists(action, min_size=15, max_size=30))
+
+
+histories = lists(one_of(use, use, use, order, order, wait))
+crowded = lists(one_of(*[use] * 9, order))
 without_zones = histories.map(lambda actions: [action for n, action in enumerate(actions) if n == 0 or action[0] != "org"])
 
 Told = tuple[int, tuple[c.Command, ...]]
@@ -132,9 +146,8 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
     """The command that an action is at this point of the journal; none for a pulse."""
     org, by = ledger.books.org, "will"
     match word, what:
-        case "judge", (index, verdict) if ledger.books.breaches:
-            breach = list(ledger.books.breaches.values())[index % len(ledger.books.breaches)]
-            return [c.JudgeBreach(org=org, by=by, cap=breach.cap_id, ordinal=breach.ordinal, verdict=verdict, why="so")]
+        case (("judge" | "confirm"), _):
+            return answered(word, what, ledger)
         case (("repeat" | "correct"), _):
             return again(word, what, n, ledger)
         case (("connect" | "disconnect" | "rail" | "unrail" | "label"), _):
@@ -157,9 +170,25 @@ def command_of(word: str, what: Any, n: int, now_us: int, ledger: OrgLedger) -> 
             return [c.RemoveKey(org=org, by=by, key=key)]
         case "turn", (key, state):
             return [c.TurnKey(org=org, by=by, key=key, state=state, why="so")]
-        case "confirm", (key, revision, state):
-            return [c.ConfirmCommand(org=org, by=by, key=key, credential=key, revision=revision, state=state)]
     return []
+
+
+def answered(word: str, what: Any, ledger: OrgLedger) -> list[c.Command]:
+    """What a person says to a breach, one that waits if there is one; or a gateway to a key's command, mostly the newest."""
+    org, books = ledger.books.org, ledger.books
+    if word == "confirm":
+        name, revision, state = what
+        key = books.keys.get(name)
+        if revision is None:
+            revision, state = (0, state) if key is None else (key.revision, key.state)
+        return [c.ConfirmCommand(org=org, by="will", key=name, credential=name, revision=revision, state=state)]
+    index, verdict = what
+    breaches = list(books.breaches.values())
+    if not breaches:
+        return []
+    asked = [breach for breach in breaches if breach.waits is not Waits.NOTHING] or breaches
+    breach = asked[index % len(asked)]
+    return [c.JudgeBreach(org=org, by="will", cap=breach.cap_id, ordinal=breach.ordinal, verdict=verdict, why="so")]
 
 
 def shared(what: Any, n: int, now_us: int, ledger: OrgLedger) -> c.Command:

@@ -14,8 +14,9 @@ from .harness import OrgLedger
 NOW_US, SECOND = 1_772_960_400_000_000, 1_000_000
 
 
-def call(number: int, after_s: int, usd: int) -> RecordUsage:
-    usage = Usage(org="acme", key="k", workspace="w")
+def call(number: int, after_s: int, usd: int, key: str = "k", began_s: int | None = None) -> RecordUsage:
+    started_us = None if began_s is None else NOW_US + began_s * SECOND
+    usage = Usage(org="acme", key=key, workspace="w", started_us=started_us)
     at_us = NOW_US + after_s * SECOND
     return RecordUsage("gateway", str(number), bytes([number]) * 16, at_us, Nanos(usd * USD), str(usd), None, None, usage)
 
@@ -43,3 +44,22 @@ def test_a_call_after_the_one_that_turned_its_key_again_is_no_leak_in_whatever_r
     together, alone = booked([calls]), booked([[one] for one in calls])
     assert together == alone
     assert not [entry for entry in together if isinstance(entry, e.KeyLeaking)]
+
+
+def leaks(journal: Sequence[e.Entry]) -> list[str]:
+    return [entry.key for entry in journal if isinstance(entry, e.KeyLeaking)]
+
+
+def test_a_leak_is_told_once_and_of_its_own_key_in_whatever_run_it_comes() -> None:
+    """K6, K5: other keys' calls in the same run are none; and the key's next one is not, until the new revision is confirmed."""
+    calls = [call(2, 120, 1, key="other"), call(3, 120, 1), call(4, 130, 1, key="other"), call(5, 140, 1)]
+    together, alone = booked([calls]), booked([[one] for one in calls])
+    assert together == alone
+    assert leaks(together) == ["k"]
+
+
+def test_a_call_that_began_before_its_key_was_stopped_is_no_leak_however_late_it_ended() -> None:
+    """K6: it is the start of the call that counts; its end, where that is all that is known."""
+    assert leaks(booked([[call(2, 120, 1, began_s=59)]])) == []
+    assert leaks(booked([[call(2, 120, 1, began_s=60)]])) == ["k"]
+    assert leaks(booked([[call(2, 120, 1)]])) == ["k"]

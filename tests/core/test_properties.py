@@ -14,7 +14,7 @@ from .harness import OrgLedger, assert_levels, assert_parts_add_up, assert_rooms
 from .histories import MINUTE, Told, crowded, histories, tell, without_zones
 from .partial import Both, play_both
 
-many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+many = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @many
