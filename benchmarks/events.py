@@ -9,7 +9,7 @@ from ledger.core.caps import Action, Rule
 from ledger.core.commands import Command, RecordUsage, SetCap, Usage
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period, micros
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 ORG = "acme"
 START_US = micros(datetime(2026, 3, 9, 9, tzinfo=UTC))

@@ -16,7 +16,7 @@ from .service import Service
 from .store import journal, rates
 from .store import tables as t
 from .store.dialect import Database
-from .wire.usage import identity
+from .wire.identity import own_identity
 
 BY = "rate card"
 PAGE = 500
@@ -41,7 +41,7 @@ def _correction(card: Card, row: Row[Any], org: str) -> CorrectUsage | None:
     cost = card.price(entry.command.usage, entry.command.time_us)
     if cost is None:
         return None
-    digest = identity(org, BY, str(entry.seq))
+    digest = own_identity(org, BY, str(entry.seq))
     return CorrectUsage(org=org, by=BY, digest=digest, entry=entry.seq, cost=cost, why=f"priced by version {card.version}")
 
 

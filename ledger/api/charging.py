@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from ..core import commands as c
 from ..core.commands import Result, Status
 from ..core.money import Nanos
-from ..wire.usage import identity
+from ..wire.identity import own_identity
 from .auth import Admin
 from .models import Given, Text
 from .problems import CHANGES, Problem, accept
@@ -68,7 +68,7 @@ async def post_adjustment(request: Request, org: OrgId, body: AdjustmentGiven, c
     if (body.cost_usd is None) == (body.amount_usd is None):
         raise Problem(422, "cost_usd: say either this or amount_usd", "cost_usd")
     cost = None if body.cost_usd is None else Nanos(body.cost_usd)
-    digest = identity(org, "http:adjustments", idempotency_key)
+    digest = own_identity(org, "http:adjustments", idempotency_key)
     order = c.CorrectUsage(
         org=org, by=caller.name, digest=digest, entry=body.entry, cost=cost, difference=body.amount_usd, why=body.reason
     )  # fmt: skip
@@ -80,7 +80,8 @@ async def post_shared_cost(request: Request, org: OrgId, body: SharedCostGiven, 
     """Shares a cost out over workspaces, evenly, by weight, or by what each spent in the month; exact to the nano."""
     over = tuple(body.over.items()) if isinstance(body.over, dict) else tuple((name, 0) for name in body.over)
     order = c.ShareCost(
-        org=org, by=caller.name, digest=identity(org, "http:shared-costs", idempotency_key), amount=Nanos(body.amount_usd), how=body.how,
+        org=org, by=caller.name, digest=own_identity(org, "http:shared-costs", idempotency_key),
+        amount=Nanos(body.amount_usd), how=body.how,
         over=over, day=body.day, why=body.reason,
     )  # fmt: skip
     return _booked((await request.app.state.service.record([order]))[0], "shared cost")

@@ -12,7 +12,7 @@ from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import day_number
 from ..service import Service
 from ..store import reports
-from ..wire.usage import identity
+from ..wire.identity import own_identity
 from .common import OrgOption, ReasonOption, Wrong, out, person, run, serving, the_org
 
 RequestOption = Annotated[str | None, typer.Option("--request", help="A name for this request: given again, nothing is booked twice.")]
@@ -66,7 +66,7 @@ def adjust(
         difference = None if amount is None else _usd("--amount", amount)
         async with serving() as service:
             head = await _head(service, org)
-            digest = identity(head.org, "cli:adjustments", request or uuid.uuid4().hex)
+            digest = own_identity(head.org, "cli:adjustments", request or uuid.uuid4().hex)
             order = c.CorrectUsage(org=head.org, by=person(), digest=digest, entry=seq, cost=wish, difference=difference, why=reason)
             result = await _book(service, order)
         out.print(f"{result.status}  seq {result.seq}")
@@ -98,7 +98,7 @@ def share(
         async with serving() as service:
             head = await _head(service, org)
             order = c.ShareCost(
-                org=head.org, by=person(), digest=identity(head.org, "cli:shared-costs", request or uuid.uuid4().hex),
+                org=head.org, by=person(), digest=own_identity(head.org, "cli:shared-costs", request or uuid.uuid4().hex),
                 amount=cost, how=how, over=tuple(parts), day=_day(day), why=reason,
             )  # fmt: skip
             result = await _book(service, order)

@@ -17,8 +17,9 @@ from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.connections import Connection
 from ..core.money import Nanos
 from ..wire.fields import MOST_COUNT, MOST_ID, Refused, amount_of, count_of, instant_of, moment_of, name_of, plain_of, word_of
+from ..wire.identity import identity
 from ..wire.otlp import KEYLESS
-from ..wire.usage import MAX_EVENTS, EnvelopeError, identity
+from ..wire.usage import MAX_EVENTS, EnvelopeError
 
 MOST_TAGS = 32
 _ABSENT = msgspec.Raw()

@@ -39,7 +39,8 @@ from .genai import (
     provider_of,
     response_of,
 )  # fmt: skip
-from .usage import EnvelopeError, identity
+from .identity import identity
+from .usage import EnvelopeError
 
 MOST_SPANS = 20_000
 KEYLESS = "unknown"

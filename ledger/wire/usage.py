@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +16,7 @@ from ..core.commands import RecordUsage, Rejected, Usage
 from ..core.money import AmountError, Nanos, parse_usd
 from ..core.window import micros
 from .fields import MOST_COUNT
+from .identity import identity
 from .packed import unpacked
 from .secrets import UnfitText, clean_name, clean_text, redact
 from .splitting import split_array
@@ -101,7 +101,6 @@ _PLAINER = {
     "Expected `datetime` with a timezone component": "has no zone: add Z or an offset such as -05:00",
 }
 _ROUNDED_UP = re.compile(r":59\.9{6}[5-9]")
-_BASE32 = {character: value for value, character in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
 def split_events(body: bytes, content_type: str) -> list[msgspec.Raw] | list[bytes]:
@@ -243,26 +242,6 @@ def _amount(raw: msgspec.Raw, field: str) -> tuple[Nanos | None, str | None]:
         raise _Refused(field, str(error)) from None
     except (UnicodeDecodeError, msgspec.DecodeError):
         raise _Refused(field, "is not text") from None
-
-
-def identity(org: str, source: str, event_id: str) -> bytes:
-    """The 16-byte identity of (org, source, id) (J2).
-
-    Where the id carries its own time (UUIDv7, ULID) the first six bytes are that, so that new identities lie together
-    in an index and the rest is a hash; else all of it is. Two ids never share one: 80 bits and more are hashed.
-    """
-    digest = blake2b(f"{org}\0{source}\0{event_id}".encode(), digest_size=16).digest()
-    if len(event_id) == 36 and event_id[14] == "7":
-        try:
-            return bytes.fromhex(event_id[:8] + event_id[9:13])[:6].ljust(6, b"\0") + digest[6:]
-        except ValueError:
-            return digest
-    if len(event_id) == 26 and event_id[0] < "8" and all(character in _BASE32 for character in event_id[:10]):
-        moment = 0
-        for character in event_id[:10]:
-            moment = moment << 5 | _BASE32[character]
-        return (moment & 0xFFFFFFFFFFFF).to_bytes(6, "big") + digest[6:]
-    return digest
 
 
 def _unfit(event: _Event) -> _Refused:

@@ -58,6 +58,14 @@ async def test_a_request_that_is_sent_again_with_anything_else_in_it_is_refused(
     assert await month(api) == "4.75"
 
 
+async def test_no_usage_takes_the_place_of_an_adjustment_or_a_shared_cost(api: Api) -> None:
+    """T1: whoever may send usage only, and guesses what a person's request will be called."""
+    await api.use(event("e1", "1.00"), *(event("r1", "0.01", source=f"http:{what}") for what in ("adjustments", "shared-costs")))
+    back = {"entry": await seq_of(api, "e1"), "amount_usd": "-0.25", "reason": "a refund"}
+    fee = {"amount_usd": "3", "how": "evenly", "over": ["research"], "reason": "a licence"}
+    assert [(await post(api, what, body))["status"] for what, body in (("adjustments", back), ("shared-costs", fee))] == ["recorded"] * 2
+
+
 async def test_an_entry_of_another_org_is_nobody_s_to_correct(api: Api) -> None:
     await api.use(event("e1", "1.00"), *(event(f"g{n}", "1.00", org="globex") for n in range(9)))
     seq = (await api.get("/v1/orgs/globex/entries"))["entries"][-1]["seq"]

@@ -15,7 +15,7 @@ from ledger.core.money import parse_usd
 from ledger.record import Shelf, record
 from ledger.service import system_clock
 from ledger.store.dialect import connect
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 POLICY = """
 org: {id: acme, time_zone: America/New_York}

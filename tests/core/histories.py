@@ -11,7 +11,7 @@ from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.core.money import Nanos, usd_text
 from ledger.core.window import Period, day_at
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 from .harness import OrgLedger
 

@@ -26,7 +26,7 @@ from ledger.core.caps import Action, Enforce, Guardrail, Resume, Rule, Sum, Verd
 from ledger.core.keys import State
 from ledger.core.money import USD, parse_usd, usd_text
 from ledger.core.window import Period, day_number, micros, window_at
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 STATUSES = tuple(status.value for status in c.Status)
 ORDERS = (

@@ -2,7 +2,7 @@
 
 from ledger.core.commands import RecordUsage, Usage
 from ledger.core.money import USD, Nanos
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 NOW_US = 1_772_960_400_000_000  # 2026-03-08T09:00Z
 

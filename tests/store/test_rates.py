@@ -13,7 +13,7 @@ from ledger.service import Service
 from ledger.store import balances, journal, rates, reports
 from ledger.store.dialect import Database
 from ledger.store.replay import verify
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 from tests.store.events import NOW_US
 
 DAY = 86_400_000_000

@@ -15,7 +15,7 @@ from ledger.store import balances, report, reports, rollup
 from ledger.store import replay as replaying
 from ledger.store import tables as t
 from ledger.store.dialect import Database
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 ZONE = "America/New_York"

@@ -12,7 +12,8 @@ from ledger.core.money import Nanos, usd_text
 from ledger.gateways.litellm import parse_litellm
 from ledger.gateways.openrouter import parse_openrouter
 from ledger.wire.events import encode_event
-from ledger.wire.usage import identity, parse_usage
+from ledger.wire.identity import identity
+from ledger.wire.usage import parse_usage
 from tests.gateways.payloads import litellm, openrouter, openrouter_span
 
 from .events import good, raw

@@ -6,7 +6,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.wire.usage import identity
+from ledger.wire.identity import identity
 
 MILLIS = st.integers(0, 2**48 - 1)
 BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.core.commands import RecordUsage, Rejected
+from ledger.wire.identity import identity
 from ledger.wire.secrets import redact
-from ledger.wire.usage import EnvelopeError, identity, parse_usage, split_events
+from ledger.wire.usage import EnvelopeError, parse_usage, split_events
 
 from .events import PROMPT, SECRET, TEXT_FIELDS, event, raw
 
