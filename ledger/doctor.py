@@ -20,7 +20,7 @@ from .store import rates, tokens
 from .store import tables as t
 from .store.books import connection_of
 from .store.dialect import Database, is_postgres
-from .store.gauges import read_now, read_slow
+from .store.gauges import read_now, read_slow, troubled
 from .store.schema import is_current, unknown
 
 WITHIN_S = 5.0
@@ -155,6 +155,7 @@ async def _books(patient: Patient) -> list[Finding]:
     now_us = patient.clock()
     async with patient.database.snapshot() as connection:
         now, slow = await read_now(connection, now_us), await read_slow(connection, now_us)
+        whose = {trouble: ", ".join(orgs) for trouble, orgs in (await troubled(connection)).items()}
         zones = list(await connection.scalars(select(t.orgs.c.zone).distinct()))
     found = [
         Finding("zones", Level.WRONG, f"{zone} is not in this machine's tz data", "update tzdata") for zone in zones if not is_zone(zone)
@@ -169,11 +170,15 @@ async def _books(patient: Patient) -> list[Finding]:
         said = f"{now.outbox} messages wait, the oldest for {_span(now_us - now.outbox_since_us)}"
         found.append(Finding("outbox", Level.WRONG, said, "is `ledger serve`, or `python -m consumers relay`, running?"))
     if now.command_since_us is not None and now_us - now.command_since_us > LATE_US:
-        said = f"one is unconfirmed for {_span(now_us - now.command_since_us)}"
+        said = f"one is unconfirmed for {_span(now_us - now.command_since_us)}; orgs: {whose['open']}"
         do = "`ledger get commands` shows the gateway's own words; one of no connection waits until the gateway itself confirms it"
         found.append(Finding("key commands", Level.WRONG, said, do))
+    if now.refused:
+        said = f"{now.refused} were refused, and are not tried again; orgs: {whose['refused']}"
+        do = "`ledger get commands` shows the gateway's own words; mended, `ledger keys check` sends them again"
+        found.append(Finding("key commands", Level.WRONG, said, do))
     if now.leaking:
-        said = f"{now.leaking} spend though their pause was confirmed"
+        said = f"{now.leaking} spend though their pause was confirmed; orgs: {whose['leaking']}"
         found.append(Finding("keys", Level.WRONG, said, "`ledger get keys` names them: stop them at the vendor by hand"))
     well = Finding("books", Level.WELL, f"{now.entries:,} entries of {now.orgs} orgs, {sum(slow.keys.values()):,} keys; today adds up")
     return found if slow.drift else [well, *found]

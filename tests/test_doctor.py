@@ -87,6 +87,24 @@ async def test_a_message_that_nobody_fetches_is_wrong(healthy: Database) -> None
     assert (finding.level, finding.said) == (Level.WRONG, "1 messages wait, the oldest for 10 minutes")
 
 
+async def test_keys_that_are_not_as_they_should_be_are_told_with_their_orgs(healthy: Database) -> None:
+    """K3, K6: the alerts count over all orgs, and `ledger get` asks for one."""
+    service = Service(healthy, Metrics(), lambda: NOW_US)
+    way = Connection(connection_id="gateway", gateway=Gateway.HTTP, address="http://127.0.0.1:9")
+    await service.record([usage("e2", 1, org="beta"), SetConnection(org="acme", by="will", connection=way)])
+    async with healthy.writer.begin() as connection:
+        row = {"credential": "k", "connection": "gateway", "revision": 0, "state": "paused", "reasons": "", "attempts": 1}
+        row |= {"key": "k", "created_us": NOW_US, "next_us": NOW_US}
+        await connection.execute(insert(t.commands).values(org_id=1, delivery="failed", **row))
+        await connection.execute(insert(t.commands).values(org_id=2, delivery="pending", **row))
+        await connection.execute(update(t.keys).where(t.keys.c.org_id == 2).values(leaking=True))
+    patient = Patient(healthy, None, {}, lambda: NOW_US + 600_000_000)
+    said = [finding.said async for finding in examine(patient) if finding.level is Level.WRONG]
+    assert "one is unconfirmed for 10 minutes; orgs: beta" in said
+    assert "1 were refused, and are not tried again; orgs: acme" in said
+    assert "1 spend though their pause was confirmed; orgs: beta" in said
+
+
 async def test_a_gateway_without_its_secret_or_its_address_is_wrong(healthy: Database) -> None:
     def connection(name: str, **more: Any) -> SetConnection:
         return SetConnection(org="acme", by="will", connection=Connection(connection_id=name, gateway=Gateway.HTTP, **more))

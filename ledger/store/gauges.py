@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, func, literal, not_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.books import ORG
@@ -20,6 +20,7 @@ from .rates import age_us
 DAY_US = 24 * HOUR_US
 MOST_ORGS = 100
 MOST_SILENT = 32
+MOST_NAMED = 5  # orgs in a sentence
 OTHER = "other"
 
 
@@ -89,7 +90,7 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
         outbox_since_us=await connection.scalar(select(func.min(t.journal.c.recorded_us)).select_from(first).join(t.journal, place)),
         commands=await _counts(connection, c.delivery),
         command_since_us=await connection.scalar(select(func.min(c.created_us)).where(c.delivery.in_(OPEN))),
-        refused=await _refused(connection),
+        refused=int(await connection.scalar(select(func.count()).select_from(_refused().subquery())) or 0),
         parked=await _counts(connection, p.reason),
         leaking=int(await connection.scalar(select(func.count()).select_from(t.keys).where(t.keys.c.leaking)) or 0),
         card_age_us=await age_us(connection, now_us),
@@ -100,13 +101,21 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
     )
 
 
-async def _refused(connection: AsyncConnection) -> int:
-    """How many commands for a key's present state, at a connection that is still there, were refused: older ones matter no more."""
+async def troubled(connection: AsyncConnection) -> dict[str, list[str]]:
+    """The first orgs by name with commands that are `open` or were `refused`, and with keys that are `leaking`."""
+    o, c, k = t.orgs.c, t.commands.c, t.keys.c
+    whose = {"open": select(c.org_id).where(c.delivery.in_(OPEN)), "refused": _refused(), "leaking": select(k.org_id).where(k.leaking)}
+    first = {trouble: select(o.org).where(o.org_id.in_(orgs)).order_by(o.org).limit(MOST_NAMED) for trouble, orgs in whose.items()}
+    return {trouble: list(await connection.scalars(query)) for trouble, query in first.items()}
+
+
+def _refused() -> Select[tuple[int]]:
+    """The org of each command for a key's present state, at a connection that is still there, that was refused: older ones matter
+    no more."""
     c, k, w = t.commands.c, t.keys.c, t.connections.c
     present = and_(k.org_id == c.org_id, k.key_id == c.key, k.revision == c.revision, not_(k.deleted))
     there = and_(w.org_id == c.org_id, w.connection_id == c.connection)
-    query = select(func.count()).select_from(t.commands).join(t.keys, present).join(t.connections, there).where(c.delivery == FAILED)
-    return int(await connection.scalar(query) or 0)
+    return select(c.org_id).join(t.keys, present).join(t.connections, there).where(c.delivery == FAILED)
 
 
 async def _counts(connection: AsyncConnection, column: ColumnElement[Any]) -> dict[str, int]:
