@@ -81,7 +81,6 @@ async def post_shared_cost(request: Request, org: OrgId, body: SharedCostGiven, 
     over = tuple(body.over.items()) if isinstance(body.over, dict) else tuple((name, 0) for name in body.over)
     order = c.ShareCost(
         org=org, by=caller.name, digest=own_identity(org, "http:shared-costs", idempotency_key),
-        amount=Nanos(body.amount_usd), how=body.how,
-        over=over, day=body.day, why=body.reason,
+        amount=Nanos(body.amount_usd), how=body.how, over=over, day=body.day, why=body.reason,
     )  # fmt: skip
     return _booked((await request.app.state.service.record([order]))[0], "shared cost")

@@ -24,6 +24,7 @@ from .amounts import Balances
 from .auth import OrgReader, Reader
 from .problems import RESPONSES, Problem
 from .routes import ExactRoute
+from .streams import Slots
 from .values import CapId, Cursor, Limit, Moment, OrgId, Scope, decode_cursor, encode_cursor
 
 router = APIRouter(route_class=ExactRoute)
@@ -35,8 +36,11 @@ BREACH_PLACE = (int, str, int)  # of a breach in their list: when it opened, its
 
 def place(request: Request) -> AbstractAsyncContextManager[None]:
     """One of the places of the org that is asked about: whoever has none yet holds no connection (T1). Not to be taken twice."""
-    taken: AbstractAsyncContextManager[None] = request.app.state.places.taken(unquote(request.path_params.get("org", "")))
-    return taken
+    return _turn(request, request.app.state.places)
+
+
+def _turn(request: Request, slots: Slots) -> AbstractAsyncContextManager[None]:
+    return slots.taken(unquote(request.path_params.get("org", "")))
 
 
 @asynccontextmanager
@@ -50,7 +54,7 @@ async def snapshot(request: Request) -> AsyncIterator[AsyncConnection]:
 async def figures(request: Request, *, long: bool = False) -> AsyncIterator[AsyncConnection]:
     """A connection whose reads are of one moment, maybe of a replica's: for answers that say which seq they are true for. `long`:
     those that read through the journal are made one after the other for an org, as its reports are."""
-    slow = request.app.state.reports.taken(unquote(request.path_params["org"])) if long else nullcontext()
+    slow = _turn(request, request.app.state.reports) if long else nullcontext()
     async with slow, place(request), request.app.state.service.database.reporting.snapshot() as connection:
         yield connection
 
