@@ -23,7 +23,8 @@ from .store import inbox
 from .store.dialect import claim
 from .store.inbox import DueCommand, Lane, Outcome
 
-MOST_AT_ONCE, MOST_IN_LANE = 1_024, 256
+MOST_AT_ONCE, MOST_IN_LANE = 1_024, 512
+MOST_CLAIMED = 256  # at a time: fewer than a lane holds, so that it has work while the next are claimed
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
 FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while
@@ -154,17 +155,17 @@ class Agent:
         shut = [lane for lane, way in self._ways.items() if way.under_way >= MOST_IN_LANE or way.quiet_us > now_us]
         if room <= 0:
             return 0
-        if not self._more:
+        if shut or not self._more:
             async with self._service.database.reader.connect() as connection:
                 if not await inbox.any_due(connection, now_us, shut):
                     return 0
         async with self._service.database.writer.begin() as connection:
             if not await claim(connection, "agent"):
                 return 0
-            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_IN_LANE), shut)
+            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_CLAIMED), shut)
             news = {command.lane for command in due if command.lane not in self._ways or self._ways[command.lane].seq != command.declared}
             declared = await inbox.declared(connection, news)
-        self._more = len(due) == MOST_IN_LANE
+        self._more = len(due) == MOST_CLAIMED
         for lane in news:
             await self._declare(lane, declared.get(lane))
         for command in due:

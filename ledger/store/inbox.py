@@ -15,6 +15,7 @@ from ..core.connections import COMMANDED, Connection, Direction, Gateway, comman
 from ..wire.messages import KeyCommand
 from .books import connection_of
 from .bulk import chunks, upsert_rows
+from .dialect import prefer_indexes
 from .tables import commands, confirmations, connections, orgs
 
 PENDING, ATTEMPTED, CONFIRMED, SUPERSEDED = "pending", "attempted", "confirmed", "superseded"
@@ -123,19 +124,19 @@ class DueCommand(NamedTuple):
         return self.org_id, self.connection
 
 
-def _due(now_us: int, closed: Iterable[Lane]) -> ColumnElement[bool]:
+def _due(now_us: int, closed: Iterable[Lane], delivery: ColumnElement[bool]) -> ColumnElement[bool]:
     other = commands.alias("other").c
     busy = exists().where(
         other.org_id == c.org_id, other.credential == c.credential, other.connection == c.connection, other.busy_us > now_us
     )
-    due = and_(c.delivery.in_(OPEN), c.connection != ANYWHERE, c.next_us <= now_us, ~busy)
+    due = and_(delivery, c.connection != ANYWHERE, c.next_us <= now_us, ~busy)
     shut = list(closed)
     return and_(due, tuple_(c.org_id, c.connection).not_in(shut)) if shut else due
 
 
 async def any_due(connection: AsyncConnection, now_us: int, closed: Iterable[Lane]) -> bool:
     """Whether any command is to be tried now, outside of closed lanes."""
-    return await connection.scalar(select(c.org_id).where(_due(now_us, closed)).limit(1)) is not None
+    return await connection.scalar(select(c.org_id).where(_due(now_us, closed, c.delivery.in_(OPEN))).limit(1)) is not None
 
 
 async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, limit: int, closed: Iterable[Lane]) -> list[DueCommand]:
@@ -149,12 +150,15 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     )  # fmt: skip
     query = select(
         c.org_id, orgs.c.org, c.key, c.credential, c.connection, c.revision, c.state, c.attempts, c.created_us, c.attempted_us,
-        said.mark, said.revision.is_not(None), way.seq, unsure,
+        said.mark, said.revision.is_not(None), way.seq, unsure, c.next_us,
     )  # fmt: skip
     query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
     query = query.outerjoin(connections, and_(way.org_id == c.org_id, way.connection_id == c.connection))
-    rows = await connection.execute(query.where(_due(now_us, closed)).order_by(c.next_us).limit(limit))
-    due = [DueCommand._make((*row[:-3], bool(row[-3]), row[-2], bool(row[-1]), now_us)) for row in rows]
+    query = query.order_by(c.next_us).limit(limit)
+    await prefer_indexes(connection)
+    rows = [row for state in OPEN for row in await connection.execute(query.where(_due(now_us, closed, c.delivery == state)))]
+    rows = sorted(rows, key=lambda row: row.next_us)[:limit]
+    due = [DueCommand._make((*row[:-4], bool(row[-4]), row[-3], bool(row[-2]), now_us)) for row in rows]
     if due:
         tried = {"delivery": ATTEMPTED, "attempts": c.attempts + 1, "attempted_us": now_us, "busy_us": until_us}
         await connection.execute(update(commands).where(_at_place()).values(tried), [_place(command) for command in due])
