@@ -131,22 +131,30 @@ async def upsert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
         await _put(driver, _upsert_sql(table, "{}"), rows)
 
 
-async def update_rows(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Updates some columns of rows that exist; the first of `names` is the key."""
+async def update_rows(
+    connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]], *,
+    keys: int = 1, final: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Updates some columns of rows that exist; the first of `names`, so many as `keys`, tell which. `final`: by column, a text that
+    stays where it stands."""
     if not rows:
         return
-    driver = await _driver(connection)
-    key = names[0]
+    driver, lasting = await _driver(connection), final or {}
+
+    def query(value: str, source: str = "") -> str:
+        put = {name: value.format(n=n, name=name) for n, name in enumerate(names, 1)}
+        stays = {name: f"CASE t.{name} WHEN '{text}' THEN t.{name} ELSE {put[name]} END" for name, text in lasting.items()}
+        news = ",".join(f'"{name}"={stays.get(name, put[name])}' for name in names[keys:])
+        where = " AND ".join(f't."{name}"={put[name]}' for name in names[:keys])
+        return f"UPDATE {table.name} AS t SET {news} {source} WHERE {where}"
+
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
-        news = ",".join(f'"{name}"=s."{name}"' for name in names[1:])
-        await driver.execute(f"UPDATE {table.name} AS t SET {news} FROM {staged} AS s WHERE t.{key} = s.{key}; DELETE FROM {staged}")
+        await driver.execute(query('s."{name}"', f"FROM {staged} AS s") + f"; DELETE FROM {staged}")
     elif is_postgres(connection):
-        news = ",".join(f'"{name}"=${n}' for n, name in enumerate(names[1:], 2))
-        await driver.executemany(f"UPDATE {table.name} SET {news} WHERE {key} = $1", rows)
+        await driver.executemany(query("${n}"), rows)
     else:
-        news = ",".join(f'"{name}"=s.column{n}' for n, name in enumerate(names[1:], 2))
-        await _put(driver, f"UPDATE {table.name} SET {news} FROM ({{}}) AS s WHERE {key} = s.column1", rows)
+        await _put(driver, query("s.column{n}", "FROM ({}) AS s"), rows)
 
 
 async def _put(driver: Any, query: str, rows: Iterable[tuple[Any, ...]]) -> None:

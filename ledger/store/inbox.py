@@ -6,15 +6,16 @@ is tried there: two calls under way could arrive in either order.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.connections import COMMANDED, Connection, Direction, Gateway, commanded_by
 from ..wire.messages import KeyCommand
 from .books import connection_of
-from .bulk import chunks, upsert_rows
+from .bulk import chunks, update_rows, upsert_rows
 from .dialect import prefer_indexes
 from .tables import commands, confirmations, connections, orgs
 
@@ -27,7 +28,7 @@ ANYWHERE = ""  # where an org has no such connection: its gateways act on what i
 c = commands.c
 _SUBJECT = (c.org_id, c.credential, c.connection)
 _ASKED: tuple[str, ...] = ("at_org_id", "at_credential", "at_connection")
-_PLACE = (*_SUBJECT, c.revision)
+_PLACE = ("org_id", "credential", "connection", "revision")
 Lane = tuple[int, str]  # an org's id, one of its connections
 
 
@@ -124,23 +125,35 @@ class DueCommand(NamedTuple):
         return self.org_id, self.connection
 
 
-def _due(now_us: int, closed: Iterable[Lane], delivery: ColumnElement[bool]) -> ColumnElement[bool]:
+@lru_cache
+def _due(query: Select[Any], shut: bool, *deliveries: str) -> Select[Any]:
+    """Of a query on commands, those whose time has come: at `now_us`, in these states, outside of the lanes in `closed` if any are
+    `shut`, nobody else's. Kept, since it takes longer to build than to run."""
     other = commands.alias("other").c
     busy = exists().where(
-        other.org_id == c.org_id, other.credential == c.credential, other.connection == c.connection, other.busy_us > now_us
+        other.org_id == c.org_id, other.credential == c.credential, other.connection == c.connection, other.busy_us > bindparam("now_us")
     )
-    due = and_(delivery, c.connection != ANYWHERE, c.next_us <= now_us, ~busy)
-    shut = list(closed)
-    return and_(due, tuple_(c.org_id, c.connection).not_in(shut)) if shut else due
+    # By a single state the index gives the oldest without reading the others: of ten thousand that are due, a few hundred at a time.
+    state = c.delivery == deliveries[0] if len(deliveries) == 1 else c.delivery.in_(deliveries)
+    query = query.where(state, c.connection != ANYWHERE, c.next_us <= bindparam("now_us"), ~busy)
+    return query.where(tuple_(c.org_id, c.connection).not_in(bindparam("closed", expanding=True))) if shut else query
 
 
-async def any_due(connection: AsyncConnection, now_us: int, closed: Iterable[Lane]) -> bool:
+_ANY = select(c.org_id).limit(1)
+
+
+async def any_due(connection: AsyncConnection, now_us: int, closed: Sequence[Lane]) -> bool:
     """Whether any command is to be tried now, outside of closed lanes."""
-    return await connection.scalar(select(c.org_id).where(_due(now_us, closed, c.delivery.in_(OPEN))).limit(1)) is not None
+    return await connection.scalar(_due(_ANY, bool(closed), *OPEN), _when(now_us, closed)) is not None
 
 
-async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, limit: int, closed: Iterable[Lane]) -> list[DueCommand]:
-    """Open commands whose time has come, oldest first, their attempt stored; nobody else takes them before `until_us`."""
+def _when(now_us: int, closed: Sequence[Lane]) -> dict[str, Any]:
+    return {"now_us": now_us} | ({"closed": list(closed)} if closed else {})
+
+
+@lru_cache
+def _claimable() -> Select[Any]:
+    """What an attempt needs to know of open commands, oldest first, at most `limit`."""
     said, way, lost = confirmations.c, connections.c, commands.alias("lost").c
     own = and_(said.org_id == c.org_id, said.key == c.key, said.credential == c.credential, said.connection == c.connection)
     unsure = exists().where(
@@ -154,14 +167,20 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     )  # fmt: skip
     query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
     query = query.outerjoin(connections, and_(way.org_id == c.org_id, way.connection_id == c.connection))
-    query = query.order_by(c.next_us).limit(limit)
+    return query.order_by(c.next_us).limit(bindparam("limit"))
+
+
+async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, limit: int, closed: Sequence[Lane]) -> list[DueCommand]:
+    """Open commands whose time has come, oldest first, their attempt stored; nobody else takes them before `until_us`."""
+    when = _when(now_us, closed) | {"limit": limit}
     await prefer_indexes(connection)
-    rows = [row for state in OPEN for row in await connection.execute(query.where(_due(now_us, closed, c.delivery == state)))]
+    rows = [row for state in OPEN for row in await connection.execute(_due(_claimable(), bool(closed), state), when)]
     rows = sorted(rows, key=lambda row: row.next_us)[:limit]
     due = [DueCommand._make((*row[:-4], bool(row[-4]), row[-3], bool(row[-2]), now_us)) for row in rows]
     if due:
-        tried = {"delivery": ATTEMPTED, "attempts": c.attempts + 1, "attempted_us": now_us, "busy_us": until_us}
-        await connection.execute(update(commands).where(_at_place()).values(tried), [_place(command) for command in due])
+        names = (*_PLACE, "delivery", "attempts", "attempted_us", "busy_us")
+        tried = [(*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due]
+        await update_rows(connection, commands, names, tried, keys=len(_PLACE))
     return due
 
 
@@ -172,12 +191,8 @@ async def declared(connection: AsyncConnection, lanes: Collection[Lane]) -> dict
     return {(row.org_id, row.connection_id): connection_of(row) for row in rows}
 
 
-def _at_place() -> ColumnElement[bool]:
-    return and_(*(column == bindparam(f"at_{column.name}") for column in _PLACE))
-
-
-def _place(command: DueCommand) -> dict[str, Any]:
-    return {f"at_{column.name}": getattr(command, str(column.name)) for column in _PLACE}
+def _place(command: DueCommand) -> tuple[int, str, str, int]:
+    return command.org_id, command.credential, command.connection, command.revision
 
 
 class Outcome(NamedTuple):
@@ -193,15 +208,9 @@ class Outcome(NamedTuple):
 
 async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand, Outcome]]) -> None:
     """Stores what became of attempts. A command that was superseded meanwhile stays so; its outcome is known all the same."""
-    if not outcomes:
-        return
-    delivery = case((c.delivery == SUPERSEDED, SUPERSEDED), else_=bindparam("said"))
-    values = {name: bindparam(f"new_{name}") for name in Outcome._fields[1:]}
-    rows = [
-        _place(command) | {"said": outcome.delivery} | {f"new_{name}": getattr(outcome, name) for name in Outcome._fields[1:]}
-        for command, outcome in outcomes
-    ]
-    await connection.execute(update(commands).where(_at_place()).values(delivery=delivery, busy_us=None, **values), rows)
+    rows = [(*_place(command), *outcome, None) for command, outcome in outcomes]
+    names = (*_PLACE, *Outcome._fields, "busy_us")
+    await update_rows(connection, commands, names, rows, keys=len(_PLACE), final={"delivery": SUPERSEDED})
 
 
 class Place(NamedTuple):
