@@ -20,7 +20,7 @@ from ledger.service import Service
 from ledger.store import outbox
 from ledger.store.dialect import claim
 
-MOST_MESSAGES = 1_000
+MOST_MESSAGES = 2_000
 
 
 async def relay_once(service: Service, kafka: Kafka, producer: AIOKafkaProducer) -> int:

@@ -24,7 +24,7 @@ from .store.dialect import claim
 from .store.inbox import DueCommand, Lane, Outcome
 
 MOST_AT_ONCE, MOST_IN_LANE = 1_024, 512
-MOST_CLAIMED = 256
+MOST_CLAIMED = 256  # in one transaction: half a lane, so that it is not idle while the next are claimed
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
 FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while

@@ -25,6 +25,7 @@ _AGAIN_S = 0.25
 MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on every record
 ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
+BATCH_BYTES = 128 * 1024  # of one partition, for which the next waits until the broker has acknowledged it
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 _SET_ON_TOPIC = 1  # where a setting comes from, in an answer of the broker
 
@@ -164,7 +165,8 @@ def _resource(name: str, config: dict[str, str] | None = None) -> ConfigResource
 async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
     """An idempotent producer for the block: a record that it acknowledged is on every replica in sync."""
     producer = AIOKafkaProducer(
-        **kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES, max_batch_size=131072, partitioner=_partition
+        **kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, max_request_size=MOST_PUBLISHED_BYTES,
+        max_batch_size=BATCH_BYTES, partitioner=partition_of,  # type: ignore[arg-type]  # any callable does
     )  # fmt: skip
     try:
         await producer.start()
@@ -173,12 +175,12 @@ async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
         await producer.stop()
 
 
-def _partition(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> int:
-    """Where every client puts a key, by default."""
+def partition_of(key: bytes, partitions: Sequence[int], _: Sequence[int]) -> int:
+    """Where Kafka's own clients put a key."""
     return partitions[(_hash(key) & 0x7FFF_FFFF) % len(partitions)]
 
 
-_hash = lru_cache(65_536)(murmur2)  # in Python, 20 us for a key: an org's comes with every event, another's state on two topics
+_hash = lru_cache(65_536)(murmur2)  # 20 us for a key, and an org's comes with each of its events
 
 
 def door(producer: AIOKafkaProducer, kafka: Kafka) -> HandOver:

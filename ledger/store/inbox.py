@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.connections import COMMANDED, Connection, Direction, Gateway, commanded_by
@@ -126,7 +126,7 @@ class DueCommand(NamedTuple):
 
 
 @lru_cache
-def _due(query: Select[Any], shut: bool, *deliveries: str) -> Select[Any]:
+def _due(query: Any, shut: bool, *deliveries: str) -> Any:
     """Of a query on commands, those whose time has come: at `now_us`, in these states, outside of the lanes in `closed` if any are
     `shut`, nobody else's. Kept, since it takes longer to build than to run."""
     other = commands.alias("other").c
@@ -152,7 +152,7 @@ def _when(now_us: int, closed: Sequence[Lane]) -> dict[str, Any]:
 
 
 @lru_cache
-def _claimable() -> Select[Any]:
+def _claimable() -> Any:
     """What an attempt needs to know of open commands, oldest first, at most `limit`."""
     said, way, lost = confirmations.c, connections.c, commands.alias("lost").c
     own = and_(said.org_id == c.org_id, said.key == c.key, said.credential == c.credential, said.connection == c.connection)
@@ -162,8 +162,8 @@ def _claimable() -> Select[Any]:
         lost.revision > func.coalesce(said.revision, 0),
     )  # fmt: skip
     query = select(
-        c.org_id, orgs.c.org, c.key, c.credential, c.connection, c.revision, c.state, c.attempts, c.created_us, c.attempted_us,
-        said.mark, said.revision.is_not(None), way.seq, unsure, c.next_us,
+        c.next_us, c.org_id, orgs.c.org, c.key, c.credential, c.connection, c.revision, c.state, c.attempts, c.created_us, c.attempted_us,
+        said.mark, said.revision.is_not(None), way.seq, unsure,
     )  # fmt: skip
     query = query.join(orgs, orgs.c.org_id == c.org_id).outerjoin(confirmations, own)
     query = query.outerjoin(connections, and_(way.org_id == c.org_id, way.connection_id == c.connection))
@@ -174,9 +174,9 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     """Open commands whose time has come, oldest first, their attempt stored; nobody else takes them before `until_us`."""
     when = _when(now_us, closed) | {"limit": limit}
     await prefer_indexes(connection)
-    rows = [row for state in OPEN for row in await connection.execute(_due(_claimable(), bool(closed), state), when)]
-    rows = sorted(rows, key=lambda row: row.next_us)[:limit]
-    due = [DueCommand._make((*row[:-4], bool(row[-4]), row[-3], bool(row[-2]), now_us)) for row in rows]
+    rows: list[Any] = [row for state in OPEN for row in await connection.execute(_due(_claimable(), bool(closed), state), when)]
+    oldest = sorted(rows, key=lambda row: row.next_us)[:limit]
+    due = [DueCommand._make((*said, bool(known), declared, bool(unsure), now_us)) for _, *said, known, declared, unsure in oldest]
     if due:
         names = (*_PLACE, "delivery", "attempts", "attempted_us", "busy_us")
         tried = [(*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due]

@@ -6,8 +6,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
 from ledger.__main__ import build
-from ledger.kafka import admin
+from ledger.kafka import admin, partition_of
 from tests.consumers.harness import Stage, events, ledger
+
+JAVA_HASHES = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}  # Kafka's UtilsTest
 
 
 async def set_settings(stage: Stage, topic: str, config: dict[str, str]) -> None:
@@ -55,3 +57,10 @@ async def test_dead_letters_of_a_cluster_without_the_topics_are_told_in_one_line
     found = await asyncio.to_thread(CliRunner().invoke, build(), ["dead", "list"], env=environment)
     assert found.exit_code == 1 and found.stderr.startswith("error Kafka has no topic nowhere.usage.dead: run `ledger topics create`")
     assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_key_lies_where_kafkas_own_clients_would_put_it() -> None:
+    """Readers that join topics by key count on it, and so does a key's order across versions."""
+    for count in (1, 6, 12):
+        found = {key: partition_of(key, range(count), range(count)) for key in JAVA_HASHES}
+        assert found == {key: (hashed & 0x7FFF_FFFF) % count for key, hashed in JAVA_HASHES.items()}

@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 
 from ledger.store.bulk import FEWEST_SEPARATE, FEWEST_STAGED, insert_rows, select_at, select_known, update_rows, upsert_rows
 from ledger.store.dialect import Database
-from ledger.store.tables import days, journal, known_ids, rolled
+from ledger.store.tables import commands, days, journal, known_ids, rolled
 
 
 def rows(count: int, spent: int) -> list[tuple[object, ...]]:
@@ -48,6 +48,29 @@ async def test_rows_staged_twice_in_a_transaction_are_each_written_once(database
             await update_rows(connection, rolled, ["org_id", "seq"], [(org_id, seq) for org_id, _ in part])
         assert await connection.scalar(select(func.sum(rolled.c.seq))) == 5 * FEWEST_STAGED
     assert await total(database) == (2 * FEWEST_STAGED, 8 * FEWEST_STAGED)
+
+
+@pytest.mark.parametrize("count", [1, FEWEST_STAGED + 1])
+async def test_a_row_is_updated_by_all_of_its_key_but_what_is_final_stays(database: Database, count: int) -> None:
+    """Another revision of the same command is another row; a superseded one stays so whatever else is told of it (K3)."""
+    place = ("org_id", "credential", "connection", "revision")
+    width = len(commands.columns)
+
+    def command(n: int, revision: int, delivery: str) -> tuple[object, ...]:
+        return (7, "k", f"c{n}", "way", revision, "paused", "", delivery, 0, 1, 1, *[None] * (width - 11))
+
+    made = [command(n, revision, ("superseded", "pending")[n % 2]) for n in range(count) for revision in (1, 2)]
+    told = [(7, f"c{n}", "way", 1, "confirmed", None if n % 3 else "why") for n in range(count)]
+    async with database.writer.begin() as connection:
+        await insert_rows(connection, commands, made)
+        await update_rows(connection, commands, (*place, "delivery", "error"), told, keys=4, final={"delivery": "superseded"})
+        c = commands.c
+        found = await connection.execute(select(c.credential, c.revision, c.delivery, c.error))
+    for credential, revision, delivery, error in found:
+        n = int(credential[1:])
+        before = ("superseded", "pending")[n % 2]
+        became = "confirmed" if revision == 1 and before == "pending" else before
+        assert (delivery, error) == (became, "why" if revision == 1 and n % 3 == 0 else None)
 
 
 async def test_rows_of_several_orgs_are_found_by_their_place(database: Database) -> None:
