@@ -35,18 +35,18 @@ from tests.servers.vendor import Vendor
 
 PACE_S = 0.020
 KEYS, WARM_UP_S, LONGEST_S = 10_000, 3, 90
-Turn = tuple[str, str, float]  # a key's hash, its new state, when (`time.monotonic`, the same for every process of a machine)
 
 
 class TellingApi(OpenRouterApi):
-    """Tells each turn as it happens."""
+    """Tells when all of its keys have been turned (`time.monotonic`, the same for every process of a machine)."""
 
     def tell(self, pipe: Pipe) -> None:
         self._pipe = pipe
 
     def turn(self, key: str, state: str) -> None:
         super().turn(key, state)
-        self._pipe.send((key, state, time.monotonic()))
+        if len(self.turned) == len(self.keys):
+            self._pipe.send(time.monotonic())
 
 
 async def _serve(pipe: Pipe, names: Sequence[str], pace_s: float) -> None:
@@ -67,7 +67,7 @@ def _run_vendor(pipe: Pipe, names: Sequence[str], pace_s: float) -> None:
 
 @contextmanager
 def vendor_process(names: Sequence[str], pace_s: float = PACE_S) -> Iterator[tuple[str, Pipe]]:
-    """A vendor that has these keys; its address, and the pipe that tells every `Turn`."""
+    """A vendor that has these keys; its address, and the pipe that tells when all are turned."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_run_vendor, args=(theirs, names, pace_s), daemon=True)
     process.start()
@@ -81,8 +81,8 @@ def vendor_process(names: Sequence[str], pace_s: float = PACE_S) -> Iterator[tup
 class _Stage:
     """A ledger at work."""
 
-    def __init__(self, kafka: Kafka, producer: AIOKafkaProducer, database: asyncpg.Connection, turns: Pipe) -> None:
-        self._kafka, self._producer, self.database, self.turns = kafka, producer, database, turns
+    def __init__(self, kafka: Kafka, producer: AIOKafkaProducer, database: asyncpg.Connection, turned: Pipe) -> None:
+        self._kafka, self._producer, self.database, self.turned = kafka, producer, database, turned
 
     async def feed(self, rate: int) -> None:
         """So many events a second, until cancelled."""
@@ -128,14 +128,14 @@ async def _running(
     os.environ["VENDOR_TOKEN"] = TOKEN
     kafka = Kafka(bootstrap, f"bench{uuid.uuid4().hex[:8]}.")
     await create_topics(kafka, PARTITIONS, 1)
-    with vendor_process(names) as (address, turns):
+    with vendor_process(names) as (address, turned):
         way = Connection(connection_id="openrouter", gateway=Gateway.OPENROUTER, address=address, token="env:VENDOR_TOKEN")
         who = Population("vendor", [], None, [*orders, SetConnection(org=ORG, by="bench", connection=way), *caps()])
         async with prepared(server_url, who) as url, _consumers(url, kafka):
             producer = AIOKafkaProducer(**kafka.client(), linger_ms=0, acks="all")
             await producer.start()
             database = await asyncpg.connect(url)
-            stage = _Stage(kafka, producer, database, turns)
+            stage = _Stage(kafka, producer, database, turned)
             feeding = asyncio.create_task(stage.feed(rate))
             try:
                 await asyncio.sleep(WARM_UP_S)
@@ -178,7 +178,7 @@ async def _mass(server_url: str, bootstrap: str) -> tuple[float, float]:
     async with _running(server_url, bootstrap, names, [*map(_known, names), cap], 1_000) as stage:
         since_us = time.time_ns() // 1000
         began = await stage.spend(names[0], f"{KEYS}.00")
-        last = await asyncio.to_thread(lambda: [stage.turns.recv() for _ in names][-1][2])
+        last = await asyncio.to_thread(stage.turned.recv)
         await stage.until_confirmed(KEYS)
         print(f"  all paused after {last - began:.1f} s, all confirmed after {time.monotonic() - began:.1f} s", file=sys.stderr)
         return last - began, await stage.ingest_ms_p99(since_us)

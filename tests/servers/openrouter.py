@@ -51,7 +51,7 @@ class OpenRouterApi:
     def answer(self, request: Request) -> tuple[int, Any]:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return 401, {"error": {"code": 401, "message": "No cookie auth credentials found"}}
-        if request.path[:3] != ("api", "v1", "keys"):
+        if request.path[:3] != ("api", "v1", "keys") or len(request.path) < 4:
             return 404, {"error": {"code": 404, "message": "Not Found"}}
         key = request.path[3]
         if key not in self.keys:
