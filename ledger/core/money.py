@@ -58,8 +58,6 @@ def _parse_slowly(text: str, most: int) -> int:
         raise AmountError("is negative")
     if amount and amount.adjusted() > 20:  # before it is written out in full: 1e999999 is short text
         raise AmountError(f"is more than {most // USD} dollars")
-    if amount and amount.adjusted() < -20:
-        return 0
     return int(amount.quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
 
 
