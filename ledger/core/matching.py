@@ -77,7 +77,7 @@ def match(theirs: Sequence[VendorKey], ours: Mapping[str, Sequence[str]], connec
         if owner not in ours:
             fresh[owner] = connection.workspaces.get(key.workspace or "")
         names = wanted.setdefault(owner, list(ours.get(owner, ())))
-        fit = key.name not in shared and key.name != owner and owners.get(key.name, owner) == owner and _fits(key.name, connection, owner)
+        fit = key.name != owner and owners.get(key.name, owner) == owner and _fits(key.name, connection, owner)
         names += [name for name in (key.credential, key.name if fit else "") if name and name not in names]
     for names in wanted.values():
         names[:] = [name for name in names if name not in shared]
@@ -92,7 +92,7 @@ def match(theirs: Sequence[VendorKey], ours: Mapping[str, Sequence[str]], connec
 
 def _fits(name: str, connection: Connection, owner: str) -> bool:
     """Whether a name is fit to be a credential: the map does not give it to another key, and it is no longer than an id."""
-    return 0 < len(name) <= MOST_ID and connection.keys.get(name, owner) == owner
+    return len(name) <= MOST_ID and connection.keys.get(name, owner) == owner
 
 
 def new_id(key: VendorKey, taken: set[str], shared: set[str]) -> str:

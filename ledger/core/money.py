@@ -48,7 +48,7 @@ def _parse_slowly(text: str, most: int) -> int:
     other = _CURRENCY.search(text)
     if other and other[0] != "USD":
         raise AmountError(f"is in {other[0]}: only USD is booked")  # M6
-    if not text or not _DIGITS.issuperset(text):
+    if not _DIGITS.issuperset(text):
         raise AmountError("is not a decimal number of US dollars, such as 0.00006958")
     try:
         amount = Decimal(text)
@@ -58,8 +58,6 @@ def _parse_slowly(text: str, most: int) -> int:
         raise AmountError("is negative")
     if amount and amount.adjusted() > 20:  # before it is written out in full: 1e999999 is short text
         raise AmountError(f"is more than {most // USD} dollars")
-    if amount and amount.adjusted() < -20:
-        return 0
     return int(amount.quantize(_NANO, context=_EXACT).scaleb(9, context=_EXACT))
 
 
@@ -76,7 +74,7 @@ def each_text(nanos: int, count: int) -> str:
     """What one of a number costs, as decimal text in dollars: so many places that it gives the amount again, to the nano."""
     places = 9 + len(str(count))
     each = (nanos * 10 ** len(str(count)) + count // 2) // count
-    return f"{Decimal(each).scaleb(-places, context=_EXACT):f}".rstrip("0").rstrip(".") if each else "0"
+    return f"{Decimal(each).scaleb(-places, context=_EXACT):f}".rstrip("0").rstrip(".")
 
 
 def split(amount: int, weights: Sequence[int]) -> list[int]:

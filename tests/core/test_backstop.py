@@ -42,6 +42,8 @@ def refused(order: Any) -> str:
 
 
 def test_only_a_keys_cap_has_one_and_it_never_bites_first() -> None:
+    whole = SetCap(org="acme", by="will", cap="c", scope="key:k", rule=rule(Period.DAY, 1, 100))
+    assert OrgLedger("acme").send([whole], 1)[0].reason is None, "a hundred percent is the cap itself"
     for scope, percent in (("workspace:w", 120), ("org", 120), ("key:k", 99)):
         wrong = SetCap(org="acme", by="will", cap="c", scope=scope, rule=rule(Period.DAY, 1, percent))
         assert "backstop_percent" in refused(wrong)

@@ -26,9 +26,11 @@ def test_after_the_changes_exactly_the_wanted_labels_stand_and_earlier_days_are_
 ) -> None:
     labels = {name: history for name, word in words.items() for history in [_history(word)]}
     before = [as_of(labels, earlier) for earlier in range(day)]
-    for name, value in changes(labels, wanted, day).items():
+    said_now = changes(labels, wanted, day)
+    assert list(said_now) == sorted(said_now), "an entry is the same text wherever it is made (J4)"
+    for name, value in reversed(said_now.items()):
         labels[name] = amended(labels.get(name, ()), day, value)
-    assert as_of(labels, day) == wanted
+    assert list(as_of(labels, day).items()) == sorted(wanted.items())
     assert [as_of(labels, earlier) for earlier in range(day)] == before
     assert changes(labels, wanted, day) == {}
 

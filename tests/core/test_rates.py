@@ -4,11 +4,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.core.commands import RecordUsage, Usage
+from ledger.core.commands import RecordUsage, SetOrg, Usage
 from ledger.core.rates import Card, Origin, Prices, Rate, Schedule, Tier, cost_of, fault_of, names_of
 
 MTOK = Decimal("1e-6")
@@ -58,6 +59,63 @@ def test_a_class_without_a_price_of_its_own_stays_in_the_remainder() -> None:
 )
 def test_what_was_used_and_has_no_price_makes_the_call_unpriced_never_free(prices: Prices, used: dict[str, int]) -> None:
     assert cost_of(prices, call(**used)) is None
+
+
+@pytest.mark.parametrize(
+    ("used", "nanos"),
+    [
+        ({"input_tokens": 1}, 3_000),
+        ({"output_tokens": 1}, 15_000),
+        ({"audio_tokens": 2}, 80_000),
+        ({"images": 1}, 40_000_000),
+        ({"searches": 1}, 10_000_000),
+        ({"input_tokens": 1, "audio_tokens": 2}, 80_000),
+    ],
+)
+def test_a_call_that_used_one_thing_only_needs_the_price_of_that(used: dict[str, int], nanos: int) -> None:
+    """M3, M4: what was not used is not missing."""
+    known = msgspec.structs.replace(PRICES, request=None)
+    for name in ("image", "search", "audio", "cached", "reasoning"):
+        if f"{name}s" not in used and f"{name}es" not in used and f"{name}_tokens" not in used:
+            known = msgspec.structs.replace(known, **{name: None})
+    assert cost_of(known, call(**used)) == nanos
+
+
+def test_pictures_that_a_model_makes_are_inside_its_tokens_too() -> None:
+    assert cost_of(Prices(output=15 * MTOK), call(output_tokens=10, images=2)) == 150_000
+
+
+@pytest.mark.parametrize("price", ["2", "0.5", "0.00000005", "0.000000005", "2E+3"])
+def test_prices_in_whole_dollars_or_nanos_are_exact_integers_too(price: str) -> None:
+    """M1."""
+    cost = cost_of(Prices(request=Decimal(price)), call())
+    assert cost == Decimal(price) * 10**9 and type(cost) is int
+
+
+def test_a_call_that_would_cost_more_than_a_million_dollars_has_no_price() -> None:
+    """T4: by the card a million is a price, and a dollar more is a fault of it. A call of no input at all has one too."""
+    card = Card(1, [rate("1")])
+    assert [card.price(call(output_tokens=1_000_000 + more), DAY) for more in (0, 1)] == [10**15, None]
+
+
+def test_a_model_that_nobody_prices_and_a_call_that_names_none_have_no_rate() -> None:
+    """M4."""
+    card = Card(1, [rate()])
+    assert card.find("p", "other", DAY) is None and card.price(call(model=None, input_tokens=1), DAY) is None
+
+
+def test_a_card_remembers_a_bounded_number_of_names_and_says_the_same_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T4: names come from outside."""
+    monkeypatch.setattr("ledger.core.rates.MOST_REMEMBERED", 2)
+    card = Card(1, [rate()])
+    for remembered, model in enumerate(("m", "a", "b", "c", "m")):
+        assert card.price(call(input_tokens=1, model=model), DAY) == (1_000 if model == "m" else None)
+        assert len(card._chains) == remembered % 2 + 1
+
+
+def test_prices_stand_over_others_where_they_say_something_and_zero_is_something() -> None:
+    base = Prices(input=MTOK, output=MTOK)
+    assert Prices(input=Decimal(0), search=MTOK).over(base) == Prices(input=Decimal(0), output=MTOK, search=MTOK)
 
 
 def test_zero_is_a_price_and_a_call_may_cost_by_the_request_alone() -> None:
@@ -141,6 +199,8 @@ def test_an_operators_rate_stands_before_any_list_and_the_nearest_name_comes_fir
         ("OpenAI", "GPT-5", [("openai", "gpt-5"), (None, "gpt-5")]),
         ("openai", "openai/gpt-5", [("openai", "openai/gpt-5"), ("openai", "gpt-5"), (None, "openai/gpt-5")]),
         ("Novita", "deepseek/v4", [("novita", "deepseek/v4"), (None, "deepseek/v4")]),
+        ("openai", "openai", [("openai", "openai"), (None, "openai")]),
+        (None, "gpt-5", [(None, "gpt-5")]),
         (None, "openai/gpt-5", [(None, "openai/gpt-5"), ("openai", "gpt-5")]),
         ("gcp.vertex_ai", "gemini-3", [("google", "gemini-3"), (None, "gemini-3")]),
     ],
@@ -155,16 +215,32 @@ def test_the_card_writes_its_price_and_version_beside_a_reported_cost_and_leaves
                     usage=call(input_tokens=2, model=model))
         for model in ("m", "other")
     )  # fmt: skip
-    Card(4, [rate()]).apply([known, strange])
+    Card(4, [rate()]).apply([known, SetOrg(org="acme", by="will"), strange])
     assert (known.computed, known.card, known.booked) == (2_000, 4, 2_000)
     assert (strange.computed, strange.card, strange.booked) == (None, None, None)
 
 
 @pytest.mark.parametrize(
     ("price", "fault"),
-    [("-1", "negative"), ("NaN", "not a number"), ("Infinity", "not a number"), ("1e9", "no price"), ("1e-30", "no price")],
+    [
+        ("10000.01", "over 10000 dollars"),
+        ("1e-25", "finer than 24"),
+        ("1.5e-24", "finer than 24"),
+        ("1e-9999999", "finer than 24"),
+        ("-1", "negative"),
+        ("NaN", "not a number"),
+        ("Infinity", "not a number"),
+        ("1e9", "no price"),
+        ("1e-30", "no price"),
+    ],
 )
 def test_what_is_no_price_is_refused_by_its_class(price: str, fault: str) -> None:
     found = fault_of(Prices(input=MTOK, output=Decimal(price)))
     assert found is not None and found.startswith("output: ") and fault in found
     assert fault_of(Prices()) is not None and fault_of(Prices(input=Decimal(0))) is None
+
+
+@pytest.mark.parametrize("price", ["10000", "1e-24", "0e-30", "1.0000000000000000000000000"])
+def test_a_price_may_be_ten_thousand_dollars_or_have_24_decimals_and_zeros_do_not_count(price: str) -> None:
+    """M3."""
+    assert fault_of(Prices(input=Decimal(price))) is None

@@ -17,6 +17,7 @@ import whenever
 from ledger.core.window import (
     FOREVER_US,
     HOUR_US,
+    MINUTE_US,
     Calendar,
     Period,
     Window,
@@ -91,7 +92,23 @@ def test_every_zone_of_the_tz_database_is_here() -> None:
     assert all(map(is_zone, ZONES))
 
 
-@pytest.mark.parametrize("name", ["", "Nowhere/City", "../etc/passwd", "/etc/localtime", "UTC\0", "utc+1", "x" * 300])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Nowhere/City",
+        "../etc/passwd",
+        "/etc/localtime",
+        "UTC\0",
+        "utc+1",
+        "x" * 300,
+        "Factory",
+        "localtime",
+        "posixrules",
+        "posix/UTC",
+        "right/UTC",
+    ],
+)
 def test_what_is_no_zone_is_none(name: str) -> None:
     assert not is_zone(name)
 
@@ -154,6 +171,8 @@ def test_hours_tile_at_every_change_of_every_clock() -> None:
                 window = window_at(Period.HOUR, us, zone)
                 holds(window, us, zone)
                 assert window.end_us - window.start_us <= HOUR_US
+                begins = wall(window.start_us, zone)
+                assert window.start_us // SECOND in changes(zone) or (begins.minute, begins.second, window.start_us % SECOND) == (0, 0, 0)
                 assert offset(window.start_us // SECOND, info) == offset((window.end_us - 1) // SECOND, info)
                 assert (window.start, window.end) == (window.start_us, window.end_us)
 
@@ -223,6 +242,25 @@ def test_whenever_says_the_same_of_every_day_that_was() -> None:
 )
 def test_named_days_begin_when_people_there_would_say(zone: str, day: str, utc: str) -> None:
     assert day_start_us(day_number(date.fromisoformat(day)), zone) == micros(datetime.fromisoformat(utc).replace(tzinfo=UTC))
+
+
+def test_dates_end_with_the_calendar_and_lifetimes_with_its_last_instant() -> None:
+    """W1."""
+    assert (date_of(-(10**7)), date_of(10**7)) == (date.min, date.max)
+    assert [date_of(day_number(edge)) for edge in (date.min, date.max)] == [date.min, date.max]
+    last = micros(datetime.max.replace(tzinfo=UTC))
+    assert last + 1 == FOREVER_US and window_at(Period.LIFETIME, last, "UTC").end == day_number(date.max) + 1
+    assert window_at(Period.LIFETIME, last, "UTC").start_us == micros(datetime.min.replace(tzinfo=UTC))
+    assert (HOUR_US, MINUTE_US) == (3600 * SECOND, 60 * SECOND)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_the_first_and_the_last_days_of_the_calendar_and_the_one_after_begin_one_after_the_other(zone: str) -> None:
+    """W1, where a zone's offset has no date to stand on."""
+    first, last = day_number(date.min), day_number(date.max)
+    starts = [day_start_us(day, zone) for day in (first, first + 1, first + 2, last - 1, last, last + 1)]
+    assert starts == sorted(set(starts))
+    assert (starts[0], starts[-1]) == (first * 24 * HOUR_US, FOREVER_US)
 
 
 def test_weeks_begin_on_monday_months_on_the_first_and_years_in_january() -> None:
