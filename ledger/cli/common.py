@@ -31,6 +31,7 @@ from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
 from ..store.schema import UnknownSchemaError, not_current
+from ..wire.report import csv_cell
 from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
@@ -199,7 +200,7 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(name for row in rows for name in row)) or list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(
-            {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()} for row in rows
+            {name: json.dumps(value) if isinstance(value, list | dict) else csv_cell(value) for name, value in row.items()} for row in rows
         )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
