@@ -170,9 +170,10 @@ async def staged(listen: str, gateway_port: int, database: Path, speed: float) -
     keys = {agent.secret: GatewayKey(ORG, agent.workspace, agent.name) for agent in fleet()}
     gateway = Gateway(keys, Reporter(f"http://{listen}", token), gateway_token, clock)
     async with running(settings, clock) as ledger, _serving(gateway, gateway_port):
-        policy = read_policies((Path(__file__).parent / "policy.yaml").read_text(), "demo")[0]
+        policy = read_policies((Path(__file__).parent / "policy.yaml").read_text())[0]
         way = Connection(connection_id="gateway", gateway=Kind.HTTP, address=gateway_url, token=f"env:{GATEWAY_TOKEN}")
-        await ledger.service.record([*policy.orders((), (), (), {}, prune=False), SetConnection(org=ORG, by="demo", connection=way)])
+        orders = policy.orders((), (), (), {}, by="demo", prune=False)
+        await ledger.service.record([*orders, SetConnection(org=ORG, by="demo", connection=way)])
         async with (
             httpx.AsyncClient(base_url=f"http://{listen}", headers={"Authorization": f"Bearer {token}"}) as client,
             httpx.AsyncClient(base_url=gateway_url, timeout=30, limits=httpx.Limits(max_connections=MOST_UNBOOKED)) as agents,

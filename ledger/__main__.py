@@ -1,5 +1,8 @@
 """The command line, and the composition root: only from here are settings read, engines and servers made."""
 
+import io
+import sys
+
 import typer
 
 from .cli import balances, charging, commands, importing, ordering, rates, reading, report, serve, topics, upkeep, vendors, watching
@@ -30,7 +33,10 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of `ledger`."""
+    """Entry point of `ledger`. What it prints is UTF-8 in any locale: names are what others chose, and files are for machines."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     build()()
 
 

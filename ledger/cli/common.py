@@ -31,6 +31,7 @@ from ..settings import Settings, SettingsError, read_settings
 from ..store import reports
 from ..store.dialect import Database, connect
 from ..store.schema import UnknownSchemaError, not_current
+from ..wire.report import csv_cell
 from ..wire.times import parse_day, parse_moment
 
 T = TypeVar("T")
@@ -199,7 +200,7 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(name for row in rows for name in row)) or list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(
-            {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()} for row in rows
+            {name: json.dumps(value) if isinstance(value, list | dict) else csv_cell(value) for name, value in row.items()} for row in rows
         )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -208,10 +209,15 @@ def show(rows: Sequence[dict[str, Any]], form: Format, columns: Sequence[str]) -
         table.add_column(name, justify="right" if right else "left", no_wrap=not long, min_width=_LEAST if long else None)
     for row in rows:
         table.add_row(*(_cell(shortened(row.get(name)) if name == "credential" else row.get(name)) for name in columns))
+    widened(table)
+    out.print(table if rows else "[dim]nothing[/]")
+
+
+def widened(table: Table) -> None:
+    """Makes a table as wide as it has to be, also where the terminal then wraps its lines: a name cut short could not be used."""
     least = Measurement.get(out, out.options.update(width=PIPED_WIDTH), table).minimum
     if least > out.width:
-        table.width = least  # the terminal wraps its lines: a name cut short could not be used
-    out.print(table if rows else "[dim]nothing[/]")
+        table.width = least
 
 
 def shortened(credential: Any) -> Any:

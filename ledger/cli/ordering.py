@@ -1,12 +1,14 @@
 """Owns the commands that order: apply a policy file; pause, resume and revoke by a person."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from msgspec.structs import replace
 from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core import entries as e
 from ..core.caps import Rule, limit_text
@@ -16,8 +18,9 @@ from ..core.window import date_of
 from ..store import accounts, reports
 from ..store import keys as keyed
 from ..store import tables as t
-from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, the_org
-from .policy import PolicyError, read_policies
+from ..store.bulk import chunks
+from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, tell, the_org
+from .policy import Policy, PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
 _REMOVING = (RemoveCap, RemoveGuardrail, RemoveConnection)
@@ -50,11 +53,12 @@ def _text(file: Path) -> str:
 async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool) -> int:
     """Shows what a policy would change and makes it so; the exit code. `name` is what a fault is said to be in. Raises Wrong."""
     try:
-        policies = read_policies(text, person())
+        policies = read_policies(text)
     except PolicyError as error:
         raise Wrong(f"{name}: {error}") from None
     async with serving() as service:
         orders: list[Command] = []
+        unmet: list[str] = []
         for policy in policies:
             async with service.database.snapshot() as connection:
                 head = await reports.head(connection, policy.org)
@@ -62,12 +66,15 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
                 rails = await reports.guardrails(connection, head) if head else []
                 gateways = await reports.connections(connection, head) if head else []
                 credentials = await accounts.credentials(connection, head.org_id) if head else {}
+                unmet += policy.unmet(await _known(connection, head, policy, credentials) if head else ())
             names = {row["cap"] for row in caps}, {row["guardrail"] for row in rails}, {row["connection"] for row in gateways}
-            orders += policy.orders(*names, credentials, prune=prune)
+            orders += policy.orders(*names, credentials, by=person(), prune=prune)
         rehearsal = await service.rehearse(orders)
         _refuse(name, orders, rehearsal.results)
         lines = [line for entries in rehearsal.entries.values() for entry in entries if (line := _line(entry))]
         out.print(Text("\n").join(map(_styled, lines)) if lines else "[green]no differences[/]")
+        for what in unmet:
+            tell("note", "yellow", f"{what}: if it is not meant for later, is it misspelt?")
         if not lines or plan:
             return 2 if lines else 0
         if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
@@ -77,6 +84,17 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
         _refuse(name, orders, await service.record(orders))
         out.print("[green]done[/]")
     return 0
+
+
+async def _known(connection: AsyncConnection, head: reports.Head, policy: Policy, credentials: Mapping[str, Sequence[str]]) -> set[str]:
+    """Those of the scopes that a policy's rules name which the books have."""
+    known = {f"key:{name}" for names in credentials.values() for name in names}
+    for kind, table, column in (("workspace", t.workspaces, "workspace_id"), ("key", t.keys, "key_id")):
+        names = [scope.removeprefix(f"{kind}:") for _, scope in policy.named() if scope.startswith(f"{kind}:")]
+        for some in chunks(names):
+            found = await reports.page(connection, head, table, column, "", len(some), table.c[column].in_(some))
+            known |= {f"{kind}:{name}" for name in found}
+    return known
 
 
 def _refuse(name: str, orders: list[Command], results: list[Result]) -> None:

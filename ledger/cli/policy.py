@@ -1,6 +1,7 @@
 """Owns the policy file: YAML, one org a document, to orders. Unknown words are refused by name, never skipped."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import yaml
@@ -11,6 +12,11 @@ from ..api.models import Brake, CapGiven, GuardrailGiven, KeyGiven, Labelled, Wo
 from ..api.values import Id
 from ..core import commands as c
 from ..core.caps import Enforce, Guardrail
+from ..core.keys import UNASSIGNED
+
+_KINDS = ("null", "bool", "int", "str", "seq", "map")  # what a value may be
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
 
 
 class PolicyError(Exception):
@@ -36,7 +42,6 @@ class Policy(BaseModel):
     keys: dict[Id, KeyGiven | None] = {}
     guardrails: dict[Id, GuardrailGiven] = {}
     caps: dict[Id, CapGiven] = {}
-    by: str = ""
 
     @property
     def org(self) -> str:
@@ -45,13 +50,13 @@ class Policy(BaseModel):
 
     def orders(
         self, caps: Iterable[str], guardrails: Iterable[str], connections: Iterable[str], credentials: Mapping[str, Sequence[str]],
-        *, prune: bool,
+        *, by: str, prune: bool,
     ) -> list[c.Command]:  # fmt: skip
         """What to order so that the org becomes what the file says; orders that change nothing make no entry.
 
         `credentials`: those of every key now. What one gives up it gives up first, since another may be to have it.
         """
-        who: dict[str, Any] = {"org": self.org, "by": self.by}
+        who: dict[str, Any] = {"org": self.org, "by": by}
         about = self.about
         orders: list[c.Command] = [
             c.SetOrg(**who, time_zone=about.time_zone or "", enforce=about.enforce, brake=about.brake, **about.labelling())
@@ -77,15 +82,33 @@ class Policy(BaseModel):
             orders += [c.RemoveConnection(**who, connection=name) for name in sorted(set(connections) - self.connections.keys())]
         return orders
 
+    def unmet(self, known: Collection[str]) -> list[str]:
+        """What the rules name though neither the file nor the books (`known`, as scopes) have it: meant for later, or misspelt."""
+        homes = {key.workspace for key in self.keys.values() if key is not None}
+        have = {"org", f"workspace:{UNASSIGNED}", *known, *(f"workspace:{name}" for name in {*self.workspaces, *homes})}
+        have |= {f"key:{name}" for key, given in self.keys.items() for name in (key, *((given and given.credentials) or ()))}
+        return [f"{rule}: there is no {scope} yet" for rule, scope in self.named() if scope not in have]
+
+    def named(self) -> list[tuple[str, str]]:
+        """Each rule with a scope that it names."""
+        inside = [(f"guardrail {rail}", "org" if name == "org" else f"workspace:{name}")
+                  for rail, given in self.guardrails.items() for name in given.within]  # fmt: skip
+        return inside + [(f"cap {cap}", given.scope) for cap, given in self.caps.items()]
+
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as the text that is written: an amount keeps its digits (M1), an id its zeros."""
+    """Reads numbers as the text that is written: an amount keeps its digits (M1), an id its zeros. A whole number is one in plain
+    decimals: YAML 1.1 would take 010 for eight, 1:30 for ninety."""
+
+    yaml_constructors = {
+        tag: made for tag, made in yaml.SafeLoader.yaml_constructors.items() if tag is None or tag.rpartition(":")[2] in _KINDS
+    }
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("float", "timestamp", "int")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+} | {first: [("tag:yaml.org,2002:int", _WHOLE)] for first in "-0123456789"}
 # YAML 1.1 reads `on`, `off`, `yes` and `no` as booleans; `enforce: on` is a word.
 for _first in "oOyYnN":
     _Loader.yaml_implicit_resolvers[_first] = [
@@ -93,17 +116,17 @@ for _first in "oOyYnN":
     ]
 
 
-def read_policies(text: str, by: str) -> list[Policy]:
+def read_policies(text: str) -> list[Policy]:
     """The policies of a file. Raises PolicyError with the line and the field."""
     try:
         nodes = [node for node in yaml.compose_all(text, _Loader) if node is not None and node.tag != "tag:yaml.org,2002:null"]
         documents = [_plain_value(node) for node in nodes]
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, KeyError) as error:  # the latter of `!!int x`, `!!bool x`
         raise PolicyError(_not_yaml(error)) from None
     policies: list[Policy] = []
     for node, document in zip(nodes, documents, strict=True):
         try:
-            policies.append(Policy.model_validate(document if isinstance(document, dict) else {}).model_copy(update={"by": by}))
+            policies.append(Policy.model_validate(document if isinstance(document, dict) else {}))
         except ValidationError as error:
             raise PolicyError("; ".join(_fault(node, fault) for fault in error.errors(include_input=False))) from None
         if policies[-1].org in {policy.org for policy in policies[:-1]}:  # `--prune` would take away what the other one sets

@@ -16,7 +16,7 @@ from ..store import report as asking
 from ..store import reports
 from ..wire import focus
 from ..wire import report as written
-from .common import OrgOption, Wrong, opened, out, plain, run, the_org
+from .common import OrgOption, Wrong, opened, out, plain, run, the_org, widened
 
 
 class ReportFormat(StrEnum):
@@ -89,6 +89,7 @@ async def _table(head: reports.Head, asked: Question, rows: AsyncIterator[Row]) 
         table.add_column(name, footer=footer, justify="right" if amount else "left", no_wrap=amount or name == "start", overflow="fold")
     for line in lines:
         table.add_row(*(Text(plain(line[n])) for n in shown))  # what others named is no markup
+    widened(table)
     out.print(table)
     told = written.about(asked, head.org, head.seq, head.recorded_us)
     out.print(f"[dim]{told['from']} to {told['to']}, {asked.zone}; as of seq {head.seq}[/]")

@@ -135,7 +135,7 @@ def list_tokens(form: FormatOption = Format.TABLE) -> None:
 
 @tokens.command("revoke")
 def revoke_token(name: Annotated[str, typer.Argument(help="Whose tokens end.")]) -> None:
-    """End every token of a name, within seconds."""
+    """End every token of a name, of every org, within seconds."""
 
     async def work() -> None:
         async with opened() as database, database.writer.begin() as connection:

@@ -81,7 +81,12 @@ def _engine(url: str, **pool: int) -> AsyncEngine:
     server = "postgresql:" + url.partition(":")[2]
 
     async def opened() -> asyncpg.Connection:
-        return await asyncpg.connect(server)
+        try:
+            return await asyncpg.connect(server)
+        except asyncpg.InterfaceError:
+            raise
+        except ValueError:  # its words would show what may be half of a password
+            raise OSError("the URL's port is not a number; in a password, : / @ # are written %3A %2F %40 %23") from None
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=opened, hide_parameters=True, **pool)
     event.listen(engine.sync_engine, "checkout", _open_only)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from .times import moment_text, parse_day, parse_moment
 SUM_COLUMNS = ("spent_usd", "byok_usd", "unpriced", "requests", "input_tokens", "output_tokens", "cached_input_tokens",
                "cache_write_tokens", "reasoning_tokens")  # fmt: skip
 Json = dict[str, Any]
+_STARTS_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def ask(
@@ -92,8 +95,13 @@ async def as_csv(asked: Question, rows: AsyncIterator[Row]) -> AsyncIterator[str
 def csv_line(cells: Sequence[Any]) -> str:
     """One record of a CSV file (RFC 4180)."""
     buffer = io.StringIO()
-    csv.writer(buffer).writerow(["" if cell is None else cell for cell in cells])
+    csv.writer(buffer).writerow(["" if cell is None else csv_cell(cell) for cell in cells])
     return buffer.getvalue()
+
+
+def csv_cell(cell: Any) -> Any:
+    """A cell that no spreadsheet runs as a formula (OWASP): senders choose names. Amounts stay as they are."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in _STARTS_FORMULA and not _NUMBER.fullmatch(cell) else cell
 
 
 def file_name(org: str, asked: Question, seq: int, kind: str) -> str:

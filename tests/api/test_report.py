@@ -76,6 +76,22 @@ async def test_csv_comes_by_format_or_by_accept_with_the_seq_in_its_name(api: Ap
     assert f"seq{asked.headers['ledger-seq']}.csv" in asked.headers["content-disposition"]
 
 
+async def test_no_cell_of_a_csv_is_a_formula_and_amounts_and_json_stay_as_they_are(api: Api) -> None:
+    """Who opens a report in a spreadsheet runs nothing that a sender wrote into a name (OWASP)."""
+    names = ['=HYPERLINK("https://evil.example")', "+1+cmd", "-1+1", "@cf/meta/llama", "plain=1", "-0.30"]
+    await api.use(*(event(f"e{n}", "1.00", model=name) for n, name in enumerate(names)))
+    entry = next(row["seq"] for row in (await api.get("/v1/orgs/acme/entries"))["entries"] if row.get("id") == "e4")
+    body = {"entry": entry, "amount_usd": "-0.30", "reason": "billed twice"}
+    corrected = await api.ask("POST", "/v1/orgs/acme/adjustments", body, headers={"Idempotency-Key": "r1"})
+    assert corrected.is_success, corrected.text
+    rows = list(csv.DictReader(io.StringIO((await ask(api, by="model,charge", format="csv")).text)))
+    assert {row["model"] for row in rows} == {f"'{name}" for name in names[:4]} | set(names[4:])
+    assert "-0.30" in {row["spent_usd"] for row in rows}
+    focus = list(csv.DictReader(io.StringIO((await ask(api, format="focus")).text)))
+    assert {f"'{name}" for name in names[:4]} <= {row["SkuId"] for row in focus}
+    assert {row["model"] for row in (await report(api, by="model"))["rows"]} == set(names)
+
+
 async def test_a_question_that_makes_no_sense_is_refused_by_the_part_that_is_wrong(api: Api) -> None:
     await spend(api)
     for query, field in (

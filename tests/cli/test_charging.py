@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cli.common import out
 from tests.cli.conftest import Ledger, book
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,12 @@ def test_a_report_is_a_table_json_csv_and_focus_with_the_same_total(over: Ledger
     assert reader.fieldnames is not None and "spent_usd" in reader.fieldnames and list(reader) == []
     (charge,) = csv.DictReader(io.StringIO(over("report", "--format", "focus").stdout))
     assert charge["BilledCost"] == "2.20"
+
+
+def test_a_report_on_a_narrow_terminal_has_its_names_and_amounts_whole(over: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "width", 40)
+    told = over("report", "--by", "key").stdout
+    assert "crawler" in told and "2.20" in told and "output_tokens" in told
 
 
 @pytest.mark.parametrize(

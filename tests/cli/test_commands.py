@@ -4,6 +4,9 @@ import csv
 import errno
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,13 @@ def over(ledger: Ledger) -> Ledger:
     ledger("apply", ledger.file(), "--yes")
     book(ledger, ("e1", "1.50"), ("e2", "0.70"))
     return ledger
+
+
+def test_what_is_printed_is_utf8_in_any_locale(over: Ledger) -> None:
+    command = [sys.executable, "-m", "ledger", "balances"]
+    settings = {name: str(value) for name, value in (os.environ | over.environment | {"PYTHONIOENCODING": "ascii"}).items()}
+    said = subprocess.run(command, env=settings, capture_output=True, check=True)
+    assert "daily/…" in said.stdout.decode() and said.stderr == b""
 
 
 def test_every_command_has_help_worth_reading(fresh: Ledger) -> None:
@@ -378,6 +388,8 @@ def test_a_database_that_does_not_answer_is_told_in_words(fresh: Ledger) -> None
     said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:////nowhere/at/all.db").stderr
     assert "LEDGER_DATABASE_URL: there is no directory /nowhere/at" in said and "Traceback" not in said
     assert "is a directory" in fresh("migrate", code=1, LEDGER_DATABASE_URL="sqlite:////tmp").stderr
+    said = fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="postgresql://ann:pa/ss@127.0.0.1/x").stderr
+    assert "%2F" in said and "'pa'" not in said and "Traceback" not in said, "a password that cuts the URL short"
     assert "there is no file misspelt.db" in fresh("balances", code=1, LEDGER_DATABASE_URL="sqlite:///misspelt.db").stderr
     assert not Path("misspelt.db").exists()
     Path("notes.db").write_text("these are notes, not a database" * 100)
