@@ -23,7 +23,7 @@ from .store import inbox
 from .store.dialect import claim
 from .store.inbox import DueCommand, Lane, Outcome
 
-MOST_AT_ONCE, MOST_IN_LANE = 1_024, 512
+MOST_AT_ONCE = 1_024  # half of them by one lane, a third by each of two: none has more under way than are left for others
 MOST_CLAIMED = 256  # in one transaction: half a lane, so that it is not idle while the next are claimed
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
@@ -152,7 +152,8 @@ class Agent:
 
     async def _begin(self) -> int:
         now_us, room = self._service.clock(), MOST_AT_ONCE - len(self._tasks)
-        shut = [lane for lane, way in self._ways.items() if way.under_way >= MOST_IN_LANE or way.quiet_us > now_us]
+        shut = [lane for lane, way in self._ways.items() if way.under_way >= room or way.quiet_us > now_us]
+        most = min(MOST_CLAIMED, (room + 1) // 2)  # all may be of one lane: as many are left for others (K5)
         if room <= 0:
             return 0
         if shut or not self._more:
@@ -162,10 +163,10 @@ class Agent:
         async with self._service.database.writer.begin() as connection:
             if not await claim(connection, "agent"):
                 return 0
-            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_CLAIMED), shut)
+            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, most, shut)
             news = {command.lane for command in due if command.lane not in self._ways or self._ways[command.lane].seq != command.declared}
             declared = await inbox.declared(connection, news)
-        self._more = len(due) == MOST_CLAIMED
+        self._more = len(due) == most
         for lane in news:
             await self._declare(lane, declared.get(lane))
         for command in due:

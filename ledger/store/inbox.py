@@ -29,6 +29,7 @@ c = commands.c
 _SUBJECT = (c.org_id, c.credential, c.connection)
 _ASKED: tuple[str, ...] = ("at_org_id", "at_credential", "at_connection")
 _PLACE = ("org_id", "credential", "connection", "revision")
+_FINAL = {"delivery": SUPERSEDED}
 Lane = tuple[int, str]  # an org's id, one of its connections
 
 
@@ -180,7 +181,8 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     if due:
         names = (*_PLACE, "delivery", "attempts", "attempted_us", "busy_us")
         tried = [(*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due]
-        await update_rows(connection, commands, names, tried, keys=len(_PLACE))
+        # One that was superseded since it was read is tried, as if a moment before: its successor waits for that, and is the last.
+        await update_rows(connection, commands, names, tried, keys=len(_PLACE), final=_FINAL)
     return due
 
 
@@ -210,7 +212,7 @@ async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand,
     """Stores what became of attempts. A command that was superseded meanwhile stays so; its outcome is known all the same."""
     rows = [(*_place(command), *outcome, None) for command, outcome in outcomes]
     names = (*_PLACE, *Outcome._fields, "busy_us")
-    await update_rows(connection, commands, names, rows, keys=len(_PLACE), final={"delivery": SUPERSEDED})
+    await update_rows(connection, commands, names, rows, keys=len(_PLACE), final=_FINAL)
 
 
 class Place(NamedTuple):
