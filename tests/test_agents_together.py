@@ -1,17 +1,22 @@
 """Many key commands at once: each takes its turn, whatever others are under way, and none overtakes another (K3, K5)."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from ledger.agent import MOST_AT_ONCE
 from ledger.core.commands import SetConnection, SetKey, TurnKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.store import inbox
+from ledger.store.bulk import FEWEST_STAGED
 from ledger.store.dialect import connect
+from ledger.store.tables import commands
+from ledger.wire.messages import KeyCommand
 from tests.servers.gateway import HttpProtocol
 from tests.servers.vendor import Fault, Vendor, serving
 from tests.stage import MINUTE_US, Stage, stage, staged
@@ -48,6 +53,39 @@ async def test_a_command_that_is_superseded_while_it_is_claimed_is_not_tried_aga
     assert [row["delivery"] for row in await stage.commands()] == ["confirmed", "superseded"]
     assert [request.body["revision"] for request in stage.vendor.log if request.method == "PUT"] in ([1], [1, 2])
     assert stage.api.keys["k"].state == "active"
+
+
+@pytest.mark.parametrize("count", [2, FEWEST_STAGED + 1])
+@pytest.mark.parametrize("writer", ["an outcome", "a successor"])
+async def test_commands_are_written_in_one_order_so_that_nobody_waits_in_a_circle(on_postgres: Stage, count: int, writer: str) -> None:
+    """Who waits for the first of them holds none of the others; else one of the two is thrown out, after a second."""
+    now_us, database = on_postgres.clock(), on_postgres.service.database
+    async with database.writer.begin() as connection:
+        org_id = (await on_postgres.head(connection)).org_id
+        await inbox.accept(connection, [(org_id, paused(n, 1)) for n in range(count)], now_us)
+        due = await inbox.claim_due(connection, now_us, now_us, count, [])
+    random.Random(1).shuffle(due)
+
+    async def write() -> None:
+        async with database.writer.begin() as connection:
+            if writer == "an outcome":
+                await inbox.note(connection, [(one, inbox.Outcome(inbox.PENDING, 1, now_us, None, None, None)) for one in due])
+            else:
+                await inbox.accept(connection, [(org_id, paused(int(one.key), 2)) for one in due], now_us)
+
+    lock = select(commands.c.key).order_by(commands.c.credential).with_for_update(nowait=True)
+    async with database.writer.begin() as connection, database.reader.connect() as other:
+        assert await connection.scalar(lock.limit(1)) == "00000"
+        writing = asyncio.create_task(write())
+        while not await other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            await asyncio.sleep(0.01)
+        assert len((await connection.execute(lock)).all()) == count
+    await writing
+
+
+def paused(n: int, revision: int) -> KeyCommand:
+    name = f"{n:05d}"
+    return KeyCommand(org="acme", key=name, state=State.PAUSED, revision=revision, reasons=(), credentials=(name,))
 
 
 async def test_two_slow_gateways_with_more_to_do_than_can_be_under_way_hold_up_no_third(stage: Stage) -> None:
