@@ -1,6 +1,7 @@
 """Many key commands at once: each takes its turn, whatever others are under way, and none overtakes another (K3, K5)."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,8 +18,8 @@ from ledger.store.bulk import FEWEST_STAGED
 from ledger.store.dialect import connect
 from ledger.store.tables import commands
 from ledger.wire.messages import KeyCommand
-from tests.servers.gateway import HttpProtocol
-from tests.servers.vendor import Fault, Vendor, serving
+from tests.servers.gateway import HttpProtocol, Key
+from tests.servers.vendor import Fault, Request, Vendor, serving
 from tests.stage import MINUTE_US, Stage, stage, staged
 
 __all__ = ["stage"]
@@ -108,6 +109,35 @@ async def test_two_slow_gateways_with_more_to_do_than_can_be_under_way_hold_up_n
             while not quick.log:
                 await stage.agent.step()
                 await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("said", [("paused", "1\0"), ("\0", "1"), ("paused", "1" * 2_000)])
+async def test_a_gateway_whose_answers_can_not_be_stored_holds_up_no_other(stage: Stage, said: tuple[str, str]) -> None:
+    """T4, K5: what gateways said is booked together, and PostgreSQL takes no NUL."""
+    other = Odd(said)
+    async with serving(other) as odd:
+        stage.api.keys["k2"] = Key()
+        await stage.order(connected("beta", odd), *(SetKey(org=org, by="will", key="k2", workspace="w") for org in ("acme", "beta")))
+        for org in ("beta", "acme"):
+            await stage.order(TurnKey(org=org, by="will", key="k2", state=State.PAUSED, why="so"))
+            for _ in range(20):
+                with contextlib.suppress(Exception):
+                    await stage.agent.step()
+                await asyncio.sleep(0.02)
+            assert odd.log
+        assert await stage.confirmed("k2") is State.PAUSED
+
+
+class Odd(HttpProtocol):
+    """Says the same of every key that it is to turn."""
+
+    def __init__(self, said: tuple[str, str]) -> None:
+        super().__init__()
+        self.said = said
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        state, mark = self.said if request.method == "PUT" else ("active", "0")
+        return 200, {"state": state, "mark": mark}
 
 
 def connected(org: str, vendor: Vendor) -> SetConnection:
