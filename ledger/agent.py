@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -23,7 +24,7 @@ from .store import inbox
 from .store.dialect import claim
 from .store.inbox import DueCommand, Lane, Outcome
 
-MOST_AT_ONCE, MOST_IN_LANE = 1_024, 512
+MOST_AT_ONCE = 1_024  # half of them by one lane, a third by each of two: none has more under way than are left for others
 MOST_CLAIMED = 256  # in one transaction: half a lane, so that it is not idle while the next are claimed
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
@@ -32,6 +33,8 @@ DRAIN_S = 2.0
 NOTE_EVERY_S = 1.0  # at most, while attempts are under way: booking a thousand confirmations takes little longer than booking one
 ACCEPTED_WAIT_US = 300_000_000  # for a confirmation, before it is sent again
 AGENT = "key agent"
+MOST_SAID = 1_024  # characters of a gateway's state or mark of a key
+Key = TypeVar("Key", GatewayKey, GatewayKey | None)
 
 log = structlog.get_logger()
 
@@ -49,7 +52,7 @@ async def act(gateway: Gateway, command: DueCommand) -> Done:
     """Brings a gateway's key to the state that is wanted, unless a person's decision there stands in the way (K2)."""
     wanted = State(command.state)
     try:
-        here = await gateway.read(command.org, command.credential) if gateway.reads else GatewayKey("unread", command.mark)
+        here = _sound(await gateway.read(command.org, command.credential)) if gateway.reads else GatewayKey("unread", command.mark)
     except GatewayUnavailable as error:
         error.harmless = True
         raise
@@ -63,12 +66,19 @@ async def act(gateway: Gateway, command: DueCommand) -> Done:
     if wanted is State.ACTIVE and not ours:
         return Done(State.PAUSED, delivery=inbox.LEFT, why="left paused: somebody else did that at the gateway")
     turn = {State.PAUSED: gateway.pause, State.ACTIVE: gateway.resume, State.REVOKED: gateway.revoke}[wanted]
-    key = await turn(command.org, command.credential, command.revision)
+    key = _sound(await turn(command.org, command.credential, command.revision))
     if key.state == ACCEPTED:
         return Done(None, delivery=inbox.ATTEMPTED, why="the gateway has taken it, and has yet to confirm it")
     if key.state != wanted:
         raise GatewayUnavailable(f"the gateway says {key.state} after it was told {wanted}")
     return Done(wanted, key.mark if wanted is State.PAUSED else None)
+
+
+def _sound(key: Key) -> Key:
+    """What a gateway says of a key is stored beside what others say: of one that can't be, nobody else's may fail with it (T4)."""
+    if key is not None and any("\0" in said or len(said) > MOST_SAID for said in (key.state, key.mark or "")):
+        raise GatewayUnavailable("the gateway's answer is not what it should be: a state or a mark that is no plain, short text")
+    return key
 
 
 def _nowhere(command: DueCommand, wanted: State) -> Done:
@@ -152,7 +162,8 @@ class Agent:
 
     async def _begin(self) -> int:
         now_us, room = self._service.clock(), MOST_AT_ONCE - len(self._tasks)
-        shut = [lane for lane, way in self._ways.items() if way.under_way >= MOST_IN_LANE or way.quiet_us > now_us]
+        shut = [lane for lane, way in self._ways.items() if way.under_way >= room or way.quiet_us > now_us]
+        most = min(MOST_CLAIMED, (room + 1) // 2)  # all may be of one lane: as many are left for others (K5)
         if room <= 0:
             return 0
         if shut or not self._more:
@@ -162,10 +173,10 @@ class Agent:
         async with self._service.database.writer.begin() as connection:
             if not await claim(connection, "agent"):
                 return 0
-            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, min(room, MOST_CLAIMED), shut)
+            due = await inbox.claim_due(connection, now_us, now_us + LEASE_US, most, shut)
             news = {command.lane for command in due if command.lane not in self._ways or self._ways[command.lane].seq != command.declared}
             declared = await inbox.declared(connection, news)
-        self._more = len(due) == MOST_CLAIMED
+        self._more = len(due) == most
         for lane in news:
             await self._declare(lane, declared.get(lane))
         for command in due:

@@ -136,7 +136,7 @@ async def update_rows(
     keys: int = 1, final: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Updates some columns of rows that exist; the first of `names`, so many as `keys`, tell which. `final`: by column, a text that
-    stays where it stands."""
+    stays where it stands, since others write such rows too; they are locked in the order in which they are given, as those do."""
     if not rows:
         return
     driver, lasting = await _driver(connection), final or {}
@@ -150,7 +150,9 @@ async def update_rows(
 
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
         staged = await _stage(driver, table, names, rows)
-        await driver.execute(query('s."{name}"', f"FROM {staged} AS s") + f"; DELETE FROM {staged}")
+        same = " AND ".join(f't."{name}"=s."{name}"' for name in names[:keys])
+        lock = f"SELECT FROM {staged} AS s JOIN {table.name} AS t ON {same} ORDER BY s.ctid FOR UPDATE OF t; "
+        await driver.execute((lock if final else "") + "; ".join((query('s."{name}"', f"FROM {staged} AS s"), f"DELETE FROM {staged}")))
     elif is_postgres(connection):
         await driver.executemany(query("${n}"), rows)
     else:

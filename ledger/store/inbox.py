@@ -2,7 +2,8 @@
 attempt, and what became of it (K3).
 
 The attempt is stored before the call. Until its outcome is stored, or its lease ends, no other command for the same credential
-is tried there: two calls under way could arrive in either order.
+is tried there: two calls under way could arrive in either order. Whoever writes many rows does so in the order of their places, so
+that two can't wait for each other.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -29,6 +30,7 @@ c = commands.c
 _SUBJECT = (c.org_id, c.credential, c.connection)
 _ASKED: tuple[str, ...] = ("at_org_id", "at_credential", "at_connection")
 _PLACE = ("org_id", "credential", "connection", "revision")
+_FINAL = {"delivery": SUPERSEDED}
 Lane = tuple[int, str]  # an org's id, one of its connections
 
 
@@ -56,7 +58,7 @@ async def _supersede(connection: AsyncConnection, places: Collection[tuple[int, 
     if places:
         here = and_(*(place == bindparam(name) for place, name in zip(_SUBJECT, _ASKED, strict=True)))
         which = update(commands).where(here, or_(*(c.delivery == state for state in still)))
-        await connection.execute(which.values(delivery=SUPERSEDED), [dict(zip(_ASKED, place, strict=True)) for place in places])
+        await connection.execute(which.values(delivery=SUPERSEDED), [dict(zip(_ASKED, place, strict=True)) for place in sorted(places)])
 
 
 async def _newest(connection: AsyncConnection, places: Iterable[tuple[int, str, str]]) -> dict[tuple[int, str, str], int]:
@@ -179,8 +181,9 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     due = [DueCommand._make((*said, bool(known), declared, bool(unsure), now_us)) for _, *said, known, declared, unsure in oldest]
     if due:
         names = (*_PLACE, "delivery", "attempts", "attempted_us", "busy_us")
-        tried = [(*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due]
-        await update_rows(connection, commands, names, tried, keys=len(_PLACE))
+        tried = sorted((*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due)
+        # One that was superseded since it was read is tried, as if a moment before: its successor waits for that, and is the last.
+        await update_rows(connection, commands, names, tried, keys=len(_PLACE), final=_FINAL)
     return due
 
 
@@ -208,9 +211,9 @@ class Outcome(NamedTuple):
 
 async def note(connection: AsyncConnection, outcomes: Sequence[tuple[DueCommand, Outcome]]) -> None:
     """Stores what became of attempts. A command that was superseded meanwhile stays so; its outcome is known all the same."""
-    rows = [(*_place(command), *outcome, None) for command, outcome in outcomes]
+    rows = sorted(((*_place(command), *outcome, None) for command, outcome in outcomes), key=lambda row: row[: len(_PLACE)])
     names = (*_PLACE, *Outcome._fields, "busy_us")
-    await update_rows(connection, commands, names, rows, keys=len(_PLACE), final={"delivery": SUPERSEDED})
+    await update_rows(connection, commands, names, rows, keys=len(_PLACE), final=_FINAL)
 
 
 class Place(NamedTuple):
