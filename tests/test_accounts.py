@@ -140,7 +140,7 @@ async def test_an_adopted_gateway_is_a_policy_file_with_its_keys_limits_and_rese
     async with serving(api) as vendor:
         here = account(vendor.address)
         text = policy_of("acme", "UTC", here, await vendor_keys(here, OPEN))
-    (policy,) = read_policies(text, "will")
+    (policy,) = read_policies(text)
     caps = {name: (cap.period, cap.limit_usd, cap.action, cap.include_byok) for name, cap in policy.caps.items()}
     assert caps == {
         "crawler-limit": (Period.DAY, 2_500_000_000, "pause", True), "once-limit": (Period.LIFETIME, 250_000_000, "pause", False),
@@ -158,7 +158,7 @@ async def test_every_adopted_key_has_a_cap_of_its_own_whatever_its_name() -> Non
         api.put(name, limit=2.5, limit_reset="daily")
     async with serving(api) as vendor:
         here = account(vendor.address)
-        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)), "will")
+        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)))
     assert sorted(cap.scope for cap in policy.caps.values()) == sorted(f"key:{key}" for key in policy.keys)
     assert len(policy.keys) == len(names)
 
@@ -170,7 +170,7 @@ async def test_a_key_of_a_very_long_name_is_one_key_whether_it_is_adopted_or_rep
     api.put(name + "n")
     async with serving(api) as vendor:
         here = account(vendor.address, adopt_keys=True)
-        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)), "will")
+        (policy,) = read_policies(policy_of("acme", "UTC", here, await vendor_keys(here, OPEN)))
         (call,) = parse_openrouter(openrouter(openrouter_span({"trace.metadata.openrouter.api_key_name": name})), "acme", here)
         assert isinstance(call, RecordUsage), call
         service = Service(database, Metrics(), lambda: END_US)

@@ -97,22 +97,22 @@ async def test_an_orgs_own_admin_sets_maps_but_nothing_that_reaches_out_with_thi
 
 async def test_the_policy_file_declares_connections_and_names_what_it_refuses() -> None:
     text = "org: {id: acme}\nconnections:\n  or: {gateway: openrouter, token: %s, counts: true, adopt_keys: true}\n"
-    (policy,) = read_policies(text % "env:OPENROUTER_KEY", "will")
-    orders = policy.orders((), (), ("old",), {}, prune=True)
+    (policy,) = read_policies(text % "env:OPENROUTER_KEY")
+    orders = policy.orders((), (), ("old",), {}, by="will", prune=True)
     (order,) = [order for order in orders if isinstance(order, SetConnection)]
     assert (order.connection.gateway, order.connection.token) == ("openrouter", "env:OPENROUTER_KEY")
     assert orders[-1].connection == "old"  # type: ignore[union-attr]
     with pytest.raises(PolicyError, match=r"connections\.or\.token: is not a reference") as error:
-        read_policies(text % SECRET, "will")
+        read_policies(text % SECRET)
     assert SECRET not in str(error.value)
 
 
 async def test_connections_are_loaded_saved_and_replayed_the_same(database: Database) -> None:
-    (policy,) = read_policies("org: {id: acme}\nconnections:\n  or: {gateway: openrouter, keys: {b: x, a: y}, counts: false}\n", "will")
+    (policy,) = read_policies("org: {id: acme}\nconnections:\n  or: {gateway: openrouter, keys: {b: x, a: y}, counts: false}\n")
     service = Service(database, Metrics())
-    await service.record(policy.orders((), (), (), {}, prune=False))
+    await service.record(policy.orders((), (), (), {}, by="will", prune=False))
     other = Service(database, Metrics())  # cold books: loaded, not remembered
-    assert [result.seq for result in await other.record(policy.orders((), (), (), {}, prune=False))] == [None, None]
+    assert [result.seq for result in await other.record(policy.orders((), (), (), {}, by="will", prune=False))] == [None, None]
     async with database.snapshot() as connection:
         head = await reports.head(connection, "acme")
         assert head is not None and head.seq == 2
