@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REASONS = {200: "OK", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
 
@@ -136,9 +136,9 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     method, target, _ = line.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in rest)}
     raw = await reader.readexactly(int(headers.get("content-length", 0)))
-    path, _, asked = target.partition("?")
-    query = {name: values[0] for name, values in parse_qs(asked, keep_blank_values=True).items()} if asked else {}
-    return Request(method, tuple(unquote(part) for part in path.strip("/").split("/")), query, headers, raw)
+    parts = urlsplit(target)
+    query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    return Request(method, tuple(unquote(part) for part in parts.path.strip("/").split("/")), query, headers, raw)
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
