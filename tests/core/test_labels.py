@@ -27,7 +27,7 @@ def test_after_the_changes_exactly_the_wanted_labels_stand_and_earlier_days_are_
     labels = {name: history for name, word in words.items() for history in [_history(word)]}
     before = [as_of(labels, earlier) for earlier in range(day)]
     said_now = changes(labels, wanted, day)
-    assert list(said_now) == sorted(said_now), "an entry is the same text wherever it is made (J4)"
+    assert list(said_now) == sorted(said_now), "an entry is the same text wherever it is made (J1)"
     for name, value in reversed(said_now.items()):
         labels[name] = amended(labels.get(name, ()), day, value)
     assert list(as_of(labels, day).items()) == sorted(wanted.items())

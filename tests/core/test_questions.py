@@ -1,4 +1,4 @@
-"""What can be asked of the spend, in words, and which words mean nothing (S6, S9)."""
+"""What can be asked of the spend, in words, and which words mean nothing (S9)."""
 
 from datetime import date
 
@@ -58,7 +58,7 @@ def test_dimensions_are_asked_for_by_name_in_the_order_of_the_columns_none_twice
     ],
 )
 def test_a_line_is_chosen_by_what_it_has_or_lacks(text: str, found: list[tuple[str, str, str | None]]) -> None:
-    """S6: a colon, an equals sign or an at sign inside a value is part of it; nothing after them means lines without one."""
+    """A colon, an equals sign or an at sign inside a value is part of it; nothing after them means lines without one."""
     assert parse_where([text]) == tuple(Only(Dimension(Kind(kind), name), value) for kind, name, value in found)
 
 
