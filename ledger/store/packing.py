@@ -87,7 +87,7 @@ def _head(org_id: int, recorded_us: int, day: int, hour_us: int | None) -> bytes
     return _FIELDS(len(JOURNAL_ORDER)) + _BIG(8, org_id) + _name("UsageRecorded") + _BIG(8, recorded_us) + _BIG(8, day) + _big(hour_us)
 
 
-@lru_cache(32_768)
+@lru_cache(8_192)
 def _place(workspace: str, key: str, sent_key: str, sent_workspace: str | None) -> bytes:
     return _text(workspace) + _text(key) + (_NULL if sent_key == key else _text(sent_key)) + _text(sent_workspace)
 

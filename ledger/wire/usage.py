@@ -215,7 +215,7 @@ def _command(event: _Event, org: str | None) -> RecordUsage:
     return RecordUsage(source, event_id, digest, micros(event.time), cost, cost_text, upstream, upstream_text, usage)
 
 
-@lru_cache(32_768)
+@lru_cache(8_192)
 def _caller(org: str | None, key: str, workspace: str | None) -> tuple[str | None, str, str | None]:
     """Who called, as it may be kept: the same names come again and again, and together."""
     return clean_text(org) if org else None, clean_text(key), clean_text(workspace) if workspace else None
