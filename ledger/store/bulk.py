@@ -141,18 +141,19 @@ async def update_rows(
         return
     driver, lasting = await _driver(connection), final or {}
 
+    def same(value: str) -> str:
+        return " AND ".join(f't."{name}"={value.format(n=n, name=name)}' for n, name in enumerate(names[:keys], 1))
+
     def query(value: str, source: str = "") -> str:
         put = {name: value.format(n=n, name=name) for n, name in enumerate(names, 1)}
         stays = {name: f"CASE t.{name} WHEN '{text}' THEN t.{name} ELSE {put[name]} END" for name, text in lasting.items()}
         news = ",".join(f'"{name}"={stays.get(name, put[name])}' for name in names[keys:])
-        where = " AND ".join(f't."{name}"={put[name]}' for name in names[:keys])
-        return f"UPDATE {table.name} AS t SET {news} {source} WHERE {where}"
+        return f"UPDATE {table.name} AS t SET {news} {source} WHERE {same(value)}"
 
     if is_postgres(connection) and len(rows) >= FEWEST_STAGED:
-        staged = await _stage(driver, table, names, rows)
-        same = " AND ".join(f't."{name}"=s."{name}"' for name in names[:keys])
-        lock = f"SELECT FROM {staged} AS s JOIN {table.name} AS t ON {same} ORDER BY s.ctid FOR UPDATE OF t; "
-        await driver.execute((lock if final else "") + "; ".join((query('s."{name}"', f"FROM {staged} AS s"), f"DELETE FROM {staged}")))
+        staged, theirs = await _stage(driver, table, names, rows), 's."{name}"'
+        lock = f"SELECT FROM {staged} AS s JOIN {table.name} AS t ON {same(theirs)} ORDER BY s.ctid FOR UPDATE OF t; " if lasting else ""
+        await driver.execute(f"{lock}{query(theirs, f'FROM {staged} AS s')}; DELETE FROM {staged}")
     elif is_postgres(connection):
         await driver.executemany(query("${n}"), rows)
     else:

@@ -136,8 +136,7 @@ def _due(query: Any, shut: bool, *deliveries: str) -> Any:
         other.org_id == c.org_id, other.credential == c.credential, other.connection == c.connection, other.busy_us > bindparam("now_us")
     )
     # By a single state the index gives the oldest without reading the others: of ten thousand that are due, a few hundred at a time.
-    state = c.delivery == deliveries[0] if len(deliveries) == 1 else c.delivery.in_(deliveries)
-    query = query.where(state, c.connection != ANYWHERE, c.next_us <= bindparam("now_us"), ~busy)
+    query = query.where(c.delivery.in_(deliveries), c.connection != ANYWHERE, c.next_us <= bindparam("now_us"), ~busy)
     return query.where(tuple_(c.org_id, c.connection).not_in(bindparam("closed", expanding=True))) if shut else query
 
 
