@@ -119,7 +119,7 @@ def wait_us(attempts: int) -> int:
 
 
 class Agent:
-    """Carries out key commands until it is closed. `wake` is set whenever an attempt has ended."""
+    """Carries out key commands until it is closed. `wake` is set whenever an attempt has ended that leaves room for another."""
 
     def __init__(self, service: Service, open_gateway: Callable[[Connection], Gateway], wake: asyncio.Event) -> None:
         self._service = service
@@ -211,11 +211,12 @@ class Agent:
         finally:
             way.under_way -= 1
         self._end(command, outcome)
+        if way.under_way <= MOST_AT_ONCE - len(self._tasks):  # else its lane is full still: to look would be a query in vain
+            self._wake.set()
 
     def _end(self, command: DueCommand, outcome: Ended) -> None:
         self._ended.append((command, outcome))
         self._note_soon()
-        self._wake.set()
 
     def _note_soon(self) -> None:
         """Has what attempts came to stored: at once where little goes on, else many together."""

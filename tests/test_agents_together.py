@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from ledger.agent import MOST_AT_ONCE
-from ledger.core.commands import SetConnection, SetKey, TurnKey
+from ledger.agent import MOST_AT_ONCE, Agent
+from ledger.core.commands import SetConnection, SetKey, SetOrg, TurnKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
+from ledger.gateways.outward import open_gateway
+from ledger.loop import repeat
+from ledger.relay import relay_once
 from ledger.store import inbox
 from ledger.store.bulk import FEWEST_STAGED
 from ledger.store.dialect import connect
@@ -109,6 +112,37 @@ async def test_two_slow_gateways_with_more_to_do_than_can_be_under_way_hold_up_n
             while not quick.log:
                 await stage.agent.step()
                 await asyncio.sleep(0.002)
+
+
+class Counted(asyncio.Event):
+    """Knows how often it was set."""
+
+    times = 0
+
+    def set(self) -> None:
+        self.times += 1
+        super().set()
+
+
+async def test_an_agent_is_woken_when_there_is_room_in_a_lane_and_not_by_every_call_that_ends(stage: Stage) -> None:
+    """Each look is a query, and finds nothing while the lane is full."""
+    names, wake = [f"k{n}" for n in range(1_500)], Counted()
+    stage.api.keys.update({name: Key() for name in names})
+    stage.vendor.pace_s = 0.02
+    agent = Agent(stage.service, lambda connection: open_gateway(connection, stage.environ, 5.0), wake)
+    await stage.order(
+        SetOrg(org="acme", by="will", brake=len(names)), *(SetKey(org="acme", by="will", key=k, workspace="w") for k in names)
+    )
+    await stage.order(*(TurnKey(org="acme", by="will", key=k, state=State.PAUSED, why="so") for k in names))
+    while await relay_once(stage.service):
+        pass
+    running = asyncio.create_task(repeat("agent", agent.step, wake, idle_s=60))
+    async with asyncio.timeout(30):
+        while any(stage.api.keys[name].state != "paused" for name in names):
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await agent.close()
+    assert wake.times < len(names)
 
 
 @pytest.mark.parametrize("said", [("paused", "1\0"), ("\0", "1"), ("paused", "1" * 2_000)])
