@@ -47,8 +47,8 @@ class Stage:
         self.timeout_s = 5.0
         self.agent = self.new_agent()
 
-    def new_agent(self) -> Agent:
-        return Agent(self.service, lambda connection: open_gateway(connection, self.environ, self.timeout_s), asyncio.Event())
+    def new_agent(self, wake: asyncio.Event | None = None) -> Agent:
+        return Agent(self.service, lambda connection: open_gateway(connection, self.environ, self.timeout_s), wake or asyncio.Event())
 
     async def order(self, *orders: Command) -> None:
         results = await self.service.record(orders)

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from ledger.agent import MOST_AT_ONCE, Agent
+from ledger.agent import MOST_AT_ONCE
 from ledger.core.commands import SetConnection, SetKey, SetOrg, TurnKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
-from ledger.gateways.outward import open_gateway
 from ledger.loop import repeat
 from ledger.relay import relay_once
 from ledger.store import inbox
@@ -129,7 +128,7 @@ async def test_an_agent_is_woken_when_there_is_room_in_a_lane_and_not_by_every_c
     names, wake = [f"k{n}" for n in range(1_500)], Counted()
     stage.api.keys.update({name: Key() for name in names})
     stage.vendor.pace_s = 0.02
-    agent = Agent(stage.service, lambda connection: open_gateway(connection, stage.environ, 5.0), wake)
+    agent = stage.new_agent(wake)
     await stage.order(
         SetOrg(org="acme", by="will", brake=len(names)), *(SetKey(org="acme", by="will", key=k, workspace="w") for k in names)
     )
