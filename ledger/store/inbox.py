@@ -179,8 +179,9 @@ async def claim_due(connection: AsyncConnection, now_us: int, until_us: int, lim
     oldest = sorted(rows, key=lambda row: row.next_us)[:limit]
     due = [DueCommand._make((*said, bool(known), declared, bool(unsure), now_us)) for _, *said, known, declared, unsure in oldest]
     if due:
-        names = (*_PLACE, "delivery", "attempts", "attempted_us", "busy_us")
-        tried = sorted((*_place(command), ATTEMPTED, command.attempts + 1, now_us, until_us) for command in due)
+        # Not due before then either, so that who looks for what is due passes over those under way without reading them.
+        names = (*_PLACE, "delivery", "attempts", "next_us", "attempted_us", "busy_us")
+        tried = sorted((*_place(command), ATTEMPTED, command.attempts + 1, until_us, now_us, until_us) for command in due)
         # One that was superseded since it was read is tried, as if a moment before: its successor waits for that, and is the last.
         await update_rows(connection, commands, names, tried, keys=len(_PLACE), final=_FINAL)
     return due
