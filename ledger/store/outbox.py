@@ -10,7 +10,7 @@ from ..core.entries import KeyStateChanged
 from ..wire.journal import decode_fact
 from ..wire.messages import KEY_STATUS, Message, messages_of
 from .bulk import insert_rows, upsert_rows
-from .dialect import announce
+from .dialect import announce, prefer_indexes
 from .tables import journal, orgs, outbox, parked
 
 SHARDS = 16  # of orgs: as many relays can publish at once
@@ -38,6 +38,7 @@ async def shards_waiting(connection: AsyncConnection) -> list[int]:
 
 async def take_shard(connection: AsyncConnection, shard: int, limit: int) -> list[Row[Any]]:
     """As `take`, of one shard, whose lock the caller has."""
+    await prefer_indexes(connection)
     query = select(outbox).where(outbox.c.org_id % SHARDS == shard)
     return list(await connection.execute(query.order_by(outbox.c.org_id, outbox.c.seq, outbox.c.topic).limit(limit)))
 
