@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from .core.commands import RecordUsage
 from .wire.events import HandOver, NotTaken, encode_event
@@ -26,6 +27,7 @@ MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on ever
 ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
 BATCH_BYTES = 128 * 1024  # of one partition, for which the next waits until the broker has acknowledged it
+FEWEST_TOGETHER = 100  # records: fewer are joined with what others send at the same moment
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 _SET_ON_TOPIC = 1  # where a setting comes from, in an answer of the broker
 
@@ -205,7 +207,26 @@ async def publish(producer: AIOKafkaProducer, records: Sequence[Record], trace: 
     """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError, once none of
     them is under way any more: whoever holds a lock meanwhile may let it go then."""
     headers = _JSON if trace is None else [*_JSON, ("traceparent", trace.encode())]
-    sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
+    if len(records) >= FEWEST_TOGETHER:
+        sent = await _send_together(producer, records, headers)
+    else:
+        sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
     await asyncio.gather(*sent, return_exceptions=True)
     for answer in sent:
         answer.result()
+
+
+async def _send_together(producer: AIOKafkaProducer, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]) -> list[Any]:
+    """Sends records in batches that hold no others, for half the work of sending each by itself; the batches' answers."""
+    partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in {topic for topic, _, _ in records}}
+    sent: list[Any] = []
+    batches: dict[tuple[str, int], BatchBuilder] = {}
+    for topic, key, value in records:
+        place = topic, partition_of(key, partitions[topic], ())
+        batch = batches.get(place)
+        if batch is None or batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            if batch is not None:  # it is full
+                sent.append(await producer.send_batch(batch, topic, partition=place[1]))
+            batch = batches[place] = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None, headers=headers)
+    return sent + [await producer.send_batch(batch, topic, partition=partition) for (topic, partition), batch in batches.items()]

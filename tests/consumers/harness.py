@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import Command, SetCap
@@ -191,14 +191,17 @@ class Stage:
 
     async def read(self, topic: str) -> list[dict[str, Any]]:
         """All of a topic, as JSON, each partition in order."""
+        return [msgspec.json.decode(record.value) for record in await self.records(topic) if record.value]
+
+    async def records(self, topic: str) -> list[ConsumerRecord[bytes | None, bytes | None]]:
+        """All of a topic, each partition in order."""
         consumer = AIOKafkaConsumer(self.kafka.topic(topic), **self.kafka.client(), auto_offset_reset="earliest", enable_auto_commit=False)
         await consumer.start()
-        found: list[dict[str, Any]] = []
+        found: list[ConsumerRecord[bytes | None, bytes | None]] = []
         try:
             for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
                 while await consumer.position(partition) < end:
-                    records = (await consumer.getmany(partition, timeout_ms=500)).get(partition, [])
-                    found += [msgspec.json.decode(record.value) for record in records if record.value]
+                    found += (await consumer.getmany(partition, timeout_ms=500)).get(partition, [])
         finally:
             await consumer.stop()
         return found

@@ -6,7 +6,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
 from ledger.__main__ import build
-from ledger.kafka import admin, partition_of
+from ledger.kafka import BATCH_BYTES, FEWEST_TOGETHER, admin, partition_of, producing, publish
+from ledger.wire.messages import KEY_COMMANDS, KEY_STATUS
 from tests.consumers.harness import Stage, events, ledger
 
 JAVA_HASHES = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}  # Kafka's UtilsTest
@@ -64,3 +65,20 @@ def test_a_key_lies_where_kafkas_own_clients_would_put_it() -> None:
     for count in (1, 6, 12):
         found = {key: partition_of(key, range(count), range(count)) for key in JAVA_HASHES}
         assert found == {key: (hashed & 0x7FFF_FFFF) % count for key, hashed in JAVA_HASHES.items()}
+
+
+async def test_many_records_at_once_are_each_where_its_key_lies_and_in_order(stage: Stage) -> None:
+    """So many that they are sent in batches of their own, several to a partition; and so few that they are not (K3)."""
+    keys = [f"org-{n}/key".encode() for n in range(3)]
+    several = 3 * BATCH_BYTES // 1_000
+    for began, count in ((0, several), (several, FEWEST_TOGETHER - 1)):
+        places = [(stage.kafka.topic(name), keys[n % 3], n) for n in range(began, began + count) for name in (KEY_COMMANDS, KEY_STATUS)]
+        async with producing(stage.kafka) as producer:
+            await publish(producer, [(topic, key, f"{n:01000}".encode()) for topic, key, n in places])
+    for topic in (KEY_COMMANDS, KEY_STATUS):
+        found = await stage.records(topic)
+        assert {record.partition for record in found if record.key == keys[0]} == {partition_of(keys[0], range(6), ())}
+        assert {record.headers for record in found} == {(("content-type", b"application/cloudevents+json"),)}
+        for n, key in enumerate(keys):
+            told = [int(record.value or b"") for record in found if record.key == key]
+            assert told == list(range(n, several + FEWEST_TOGETHER - 1, 3)), key
