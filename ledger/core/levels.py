@@ -27,7 +27,7 @@ def settle(books: Books, now_us: int, scopes: Iterable[str], emit: Emit, entry: 
     caps = [cap for scope in scopes for cap in books.caps_on(scope)]
     turned = dict.fromkeys(keys)
     for cap in caps:
-        _clear(books, cap, now_us, emit, turned)
+        _clear(books, cap, now_us, entry, emit, turned)
     for cap in caps:
         _open(books, cap, now_us, entry, emit, turned)
     want(books, turned, emit)
@@ -48,7 +48,7 @@ def action_of(cap: Cap, kind: Kind) -> Action:
     return cap.rule.action if kind is Kind.SPEND else cap.rule.on_unpriced
 
 
-def _clear(books: Books, cap: Cap, now_us: int, emit: Emit, turned: dict[str, None]) -> None:
+def _clear(books: Books, cap: Cap, now_us: int, entry: int | None, emit: Emit, turned: dict[str, None]) -> None:
     for kind in KINDS:
         breach = books.breaches.get((cap.cap_id, kind))
         if breach is None:
@@ -59,10 +59,17 @@ def _clear(books: Books, cap: Cap, now_us: int, emit: Emit, turned: dict[str, No
         elif (breach.start_us, breach.end_us) != (window.start_us, window.end_us):
             clear(books, breach.cap_id, kind, "cap_changed", emit, turned)
         elif not level(cap.rule, kind, books.used(cap.scope, window.period, window.start)):
-            raised = kind is Kind.SPEND and cap.rule.limit > breach.limit
-            clear(books, breach.cap_id, kind, "limit_raised" if raised else "spend_corrected", emit, turned)
+            clear(books, breach.cap_id, kind, _fallen(cap, breach, entry), emit, turned)
         elif _meant_now(books, cap, kind, breach):
             clear(books, breach.cap_id, kind, "cap_changed", emit, turned)
+
+
+def _fallen(cap: Cap, breach: Breach, entry: int | None) -> str:
+    """Why a level is not reached any more. An entry of money that moved it is a correction, whatever became of the limit before."""
+    if entry is not None:
+        return "spend_corrected"
+    raised = breach.kind is Kind.SPEND and cap.rule.limit > breach.limit
+    return "limit_raised" if raised else "cap_changed"  # else another kind of spend counts, or unpriced calls do not
 
 
 def _meant_now(books: Books, cap: Cap, kind: Kind, breach: Breach) -> bool:
