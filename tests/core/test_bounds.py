@@ -1,5 +1,6 @@
 """What an org may come to, so that no sum of it leaves 64 bits (M1, T4)."""
 
+from ledger.core.batch import MOST_A_DAY
 from ledger.core.books import ORG
 from ledger.core.commands import CorrectUsage, Reason, Result, Status
 from ledger.core.entries import UsageRecorded
@@ -30,3 +31,13 @@ def test_what_corrections_take_back_makes_no_room_without_end() -> None:
     for refused in (ledger.send([usage("more", 1)], NOW_US)[0], price(ledger, 3, 1)):
         assert (refused.status, refused.reason) == (Status.REJECTED, Reason.TOO_MUCH)
     assert ledger.send([usage("free", 0)], NOW_US)[0].status is Status.RECORDED
+
+
+def test_a_day_that_is_full_takes_a_correction_for_less_and_none_for_more() -> None:
+    """T4, J3: what counts is the difference, not the price that an entry had or gets."""
+    ledger = OrgLedger("acme")
+    full = MOST_A_DAY // MAX_EVENT_NANOS
+    assert {answer.status for answer in ledger.send([usage(f"f{n}", MILLION) for n in range(full)], NOW_US)} == {Status.RECORDED}
+    assert price(ledger, 1, MAX_EVENT_NANOS - 1).status is Status.RECORDED
+    assert price(ledger, 2, MAX_EVENT_NANOS).status is Status.RECORDED
+    assert ledger.send([usage("more", 1)], NOW_US)[0].reason is Reason.TOO_MUCH
