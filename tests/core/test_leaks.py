@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ledger.core import entries as e
 from ledger.core.caps import Action, Rule
-from ledger.core.commands import ConfirmCommand, RecordUsage, SetCap, Usage
+from ledger.core.commands import ConfirmCommand, RecordUsage, SetCap, SetKey, Usage
 from ledger.core.keys import State
+from ledger.core.levels import stopped_us
 from ledger.core.money import USD, Nanos
 from ledger.core.window import Period
 
@@ -63,3 +66,19 @@ def test_a_call_that_began_before_its_key_was_stopped_is_no_leak_however_late_it
     assert leaks(booked([[call(2, 120, 1, began_s=59)]])) == []
     assert leaks(booked([[call(2, 120, 1, began_s=60)]])) == ["k"]
     assert leaks(booked([[call(2, 120, 1)]])) == ["k"]
+
+
+def test_a_call_is_held_against_the_word_for_the_name_it_came_with_else_against_the_last_for_any() -> None:
+    """K6, K3: only words for the newest revision count, and only those that say that the key is stopped."""
+    ledger = OrgLedger("acme")
+    ledger.send([SetKey(org="acme", by="will", key="k", workspace="w", credentials=("early", "late", "open", "old"))], NOW_US)
+    ledger.send([cap("low", 1, Action.PAUSE)], NOW_US)
+    ledger.send([call(1, 0, 1)], NOW_US)
+    key = ledger.books.keys["k"]
+    words = [("early", 10, 0, State.PAUSED), ("late", 30, 0, State.PAUSED), ("open", 50, 0, State.ACTIVE), ("old", 70, -1, State.PAUSED)]
+    for name, after_s, back, state in words:
+        word = ConfirmCommand(org="acme", by="gateway", key="k", credential=name, revision=key.revision + back, state=state)
+        ledger.send([word], NOW_US + after_s * SECOND)
+    told = {name: stopped_us(ledger.books, key, name) for name in ("early", "late", "open", "old", "k")}
+    assert told == {name: NOW_US + after_s * SECOND for name, after_s in {"early": 10, "late": 30, "open": 30, "old": 30, "k": 30}.items()}
+    assert stopped_us(ledger.books, replace(key, state=State.ACTIVE), "early") is None
