@@ -1,7 +1,10 @@
 """What an org may come to, so that no sum of it leaves 64 bits (M1, T4)."""
 
+import pytest
+
 from ledger.core.batch import MOST_A_DAY
 from ledger.core.books import ORG
+from ledger.core.caps import Sum
 from ledger.core.commands import CorrectUsage, Reason, Result, Status
 from ledger.core.entries import UsageRecorded
 from ledger.core.fold import fold
@@ -41,3 +44,13 @@ def test_a_day_that_is_full_takes_a_correction_for_less_and_none_for_more() -> N
     assert price(ledger, 1, MAX_EVENT_NANOS - 1).status is Status.RECORDED
     assert price(ledger, 2, MAX_EVENT_NANOS).status is Status.RECORDED
     assert ledger.send([usage("more", 1)], NOW_US)[0].reason is Reason.TOO_MUCH
+
+
+@pytest.mark.parametrize("part", ["spent", "byok", "input_tokens", "output_tokens"])
+def test_a_sum_holds_another_up_to_the_last_nano_and_token_of_each_part(part: str) -> None:
+    """T4: no part makes up for another."""
+    assert Sum(**{part: 7}).holds(Sum(**{part: 3}), 10)
+    assert not Sum(**{part: 7}).holds(Sum(**{part: 4}), 10)
+    whole = Sum(1, 2, 3, 4, 5, 6)
+    whole.add(Sum(10, 20, 30, 40, 50, 60))
+    assert whole == Sum(11, 22, 33, 44, 55, 66)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from ledger.core import commands as c
 from ledger.core import entries as e
-from ledger.core.caps import Action, Breach, Enforce, Kind, Resume, Rule
+from ledger.core.caps import Action, Breach, Enforce, Guardrail, Kind, Resume, Rule
 from ledger.core.money import USD, Nanos
 from ledger.core.window import HOUR_US, Period
 
@@ -160,3 +160,48 @@ def test_waits_end_as_the_org_begins_to_observe_and_with_no_other_change_of_it()
         ledger.send([change], START + 24 * HOUR_US)
         assert set(ledger.books.waits.get("c1", ())) == left
         assert ledger.books.keys["k1"].state == ("paused" if left else "active")
+
+
+RAIL = Guardrail(guardrail_id="g1", each="key", within=("org",), rule=MANUAL)
+
+
+def rail(rule: Rule, **changes: tuple[str, ...]) -> c.SetGuardrail:
+    return c.SetGuardrail(org="acme", by="will", guardrail=replace(RAIL, rule=rule, **changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (replace(MANUAL, limit=Nanos(9 * USD)), {"k1"}),
+        (replace(MANUAL, on_unpriced=Action.ALERT), {"k1"}),
+        (replace(MANUAL, action=Action.ALERT), {"k1"}),  # it still pauses for unpriced calls
+        (replace(MANUAL, action=Action.ALERT, on_unpriced=Action.ALERT), set()),
+        (replace(MANUAL, resume=Resume.AUTO), set()),
+        (replace(MANUAL, enforce=Enforce.OBSERVE), set()),
+    ],
+)
+def test_keys_go_on_waiting_for_a_person_while_their_cap_may_make_anybody_wait(change: Rule, left: set[str]) -> None:
+    """K1, K2: another limit lets nobody go; what a cap or guardrail said before is forgotten with it, and does not come back."""
+    for make in (put, rail):
+        ledger = OrgLedger("acme")
+        ledger.send([make(MANUAL), usage_of("acme", "e1", CALL, START)], START)
+        ledger.send([make(change)], START + 24 * HOUR_US)
+        assert {key for keys in ledger.books.waits.values() for key in keys} == left
+        ledger.send([make(MANUAL)], START + 24 * HOUR_US)
+        assert ledger.books.keys["k1"].state == ("paused" if left else "active")
+
+
+def test_keys_that_a_guardrail_covers_no_more_do_not_wait_and_those_that_it_covers_do() -> None:
+    """S5, K1: nor does it matter to the keys of a guardrail that another one is changed or goes."""
+    ledger = OrgLedger("acme")
+    other = c.SetGuardrail(org="acme", by="will", guardrail=replace(RAIL, guardrail_id="g10", rule=DAY_CAP))
+    ledger.send([rail(MANUAL), other], START)
+    for n, key in enumerate(("k1", "k2")):
+        ledger.send([usage_of("acme", f"e{n}", CALL | {"key": key}, START)], START)
+    ledger.send([replace(other, guardrail=replace(other.guardrail, rule=replace(DAY_CAP, limit=Nanos(USD))))], START + 24 * HOUR_US)
+    ledger.send([c.RemoveGuardrail(org="acme", by="will", guardrail="g10")], START + 24 * HOUR_US)
+    assert ledger.books.waits == {"g1/key:k1": {"k1"}, "g1/key:k2": {"k2"}}
+    ledger.send([rail(MANUAL, except_=("k1",))], START + 24 * HOUR_US)
+    assert ledger.books.waits == {"g1/key:k2": {"k2"}}
+    ledger.send([c.RemoveGuardrail(org="acme", by="will", guardrail="g1")], START + 24 * HOUR_US)
+    assert ledger.books.waits == {}
