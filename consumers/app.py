@@ -133,7 +133,7 @@ class Consumers:
             return message
 
         subscriber: Any = self.broker.subscriber(
-            self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL,
+            self.kafka.topic(topic), batch=True, group_id=group, auto_offset_reset="none", ack_policy=AckPolicy.MANUAL,
             parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, isolation_level=ISOLATION, **more,
         )  # fmt: skip
 
@@ -167,11 +167,11 @@ class Consumers:
         consumer = self._usage = UsageConsumer(self.service, self.kafka, producer, self.fail)
         self._watchdog = Watchdog(self.kafka, group, self.kafka.topic(USAGE))
 
-        async def handle(records: Sequence[Any], client: AIOKafkaConsumer) -> None:
-            consumer.consumer = client
+        async def handle(records: Sequence[Any], _: AIOKafkaConsumer) -> None:
             await consumer.take(records)
 
-        self._subscribe(USAGE, group, handle, listener=consumer)
+        subscriber = self._subscribe(USAGE, group, handle, listener=consumer)
+        consumer.client = lambda: subscriber.consumer
         self.app.on_shutdown(consumer.stop)
 
     def _subscribe_keys(self) -> None:
@@ -229,7 +229,8 @@ class Consumers:
 
     async def _watch(self, usage: UsageConsumer, watchdog: Watchdog) -> None:
         def mine() -> set[TopicPartition]:
-            return set(usage.consumer.assignment()) if usage.consumer is not None else set()
+            client = usage.client()
+            return set() if client is None else set(client.assignment())
 
         try:
             await watchdog.watch(mine, lambda: usage.trouble is not None)

@@ -3,6 +3,8 @@
 The library hands out all partitions at once, and where it raises for one, what it had in hand of the others is gone. So the
 wait takes one record at most, and then each partition is emptied by itself. A partition that raises stands where it stood: it
 is read on from there by `ledger.rawrecords`, which can read what the library can't.
+
+Where to begin is not left to the library, which would go on behind records that are gone without a word.
 """
 
 import time
@@ -10,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException, IllegalStateError, KafkaError
+from aiokafka.errors import CorruptRecordException, IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from ledger.kafka import Kafka
 from ledger.rawrecords import Record, read_from
@@ -33,6 +35,16 @@ class Polling:
 
     async def poll(self, client: AIOKafkaConsumer) -> Sequence[Record]:
         """What has been fetched, at most about MOST_RECORDS; none after a short wait in vain. Raises KafkaError."""
+        try:
+            return await self._poll(client)
+        except NoOffsetForPartitionError as error:  # this group reads it for the first time
+            await _begin(client, error.args[0], None)
+        except OffsetOutOfRangeError as error:
+            ((partition, offset),) = error.args[0].items()
+            await _begin(client, partition, offset)
+        return ()
+
+    async def _poll(self, client: AIOKafkaConsumer) -> Sequence[Record]:
         found: list[Record] = []
         wait_ms = POLL_MS
         if time.monotonic() >= self._one_by_one_until or not client.assignment():
@@ -80,6 +92,19 @@ class Polling:
             if not records or await client.position(partition) != offset:
                 return ()
             client.seek(partition, records[-1].offset + 1)
-        except IllegalStateError:  # the partition went to another consumer meanwhile
+        except (IllegalStateError, OffsetOutOfRangeError):  # gone to another consumer meanwhile, or let go: then the client is told next
             return ()
         return records
+
+
+async def _begin(client: AIOKafkaConsumer, partition: TopicPartition, sought: int | None) -> None:
+    """Goes on at the oldest record of a partition; where another was sought, somebody is told."""
+    start = (await client.beginning_offsets([partition]))[partition]
+    try:
+        client.seek(partition, start)
+    except IllegalStateError:  # the partition went to another consumer meanwhile
+        return
+    if sought is None:
+        return
+    gone = "they were let go before they were read" if sought < start else "the topic was made anew, or lost its newest"
+    log.error("records_gone", topic=partition.topic, partition=partition.partition, sought=sought, begins_at=start, why=gone)

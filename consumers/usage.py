@@ -58,6 +58,7 @@ class UsageConsumer(ConsumerRebalanceListener):
     Attributes:
       trouble: why the batch in hand can't be booked just now, in words; None when all is well.
       fail: called with what must end the process.
+      client: the Kafka client by now, which is there before it has records; None before it is.
     """
 
     def __init__(self, service: Service, kafka: Kafka, producer: AIOKafkaProducer, fail: Callable[[BaseException], None]) -> None:
@@ -66,7 +67,7 @@ class UsageConsumer(ConsumerRebalanceListener):
         self.producer = producer
         self.fail = fail
         self.trouble: str | None = None
-        self.consumer: AIOKafkaConsumer | None = None
+        self.client: Callable[[], AIOKafkaConsumer | None] = lambda: None
         self._stopping = False
         self._in_hand = 0
         self._freed = asyncio.Event()
@@ -203,7 +204,7 @@ class UsageConsumer(ConsumerRebalanceListener):
 
     async def commit(self) -> None:
         """Acknowledges what is booked and still ours."""
-        consumer, done = self.consumer, self._done
+        consumer, done = self.client(), self._done
         if consumer is None or not done:
             return
         self._done = {}
@@ -220,7 +221,7 @@ class UsageConsumer(ConsumerRebalanceListener):
     async def _measure_lag(self) -> None:
         """Behind the end, from the oldest record in hand; with none in hand, from where the next one would be read: behind the marks
         that end transactions, which are no records."""
-        consumer = self.consumer
+        consumer = self.client()
         if consumer is None:
             return
         oldest = {partition: record for batch in reversed(self._order) for partition, record in batch.firsts.items()}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from ledger.core.commands import SetKey, TurnKey
 from ledger.core.keys import State
@@ -17,6 +19,7 @@ from ledger.store import reports
 from ledger.wire.messages import USAGE
 from tests.conftest import _migrate
 from tests.consumers.harness import Process, Stage, events, sigstopped, staged
+from tests.consumers.test_bad_records import event, send
 from tests.servers.kafka import own_kafka
 from tests.servers.postgres import own_postgres
 
@@ -88,6 +91,22 @@ async def test_what_was_committed_is_not_taken_again_after_a_graceful_stop(stage
         metrics = (await client.get(f"http://127.0.0.1:{second.port}/metrics/")).text
     assert 'ledger_events_total{outcome="duplicate"} 0.0' in metrics
     await stage.check()
+
+
+async def test_records_that_went_unread_are_told_of_and_what_came_behind_them_is_booked(stage: Stage) -> None:
+    """The topic lets go of what is older than its retention, read or not."""
+    place = TopicPartition(stage.kafka.topic(USAGE), 0)
+    first = stage.start("usage")
+    await send(stage, [(b"org-0", event("read"), ())], partition=0)
+    await stage.until_booked(extra=1)
+    assert await asyncio.to_thread(first.stop) == 0
+    assert "records_gone" not in first.log()
+    await send(stage, [(b"org-0", event(f"unread {n}"), ()) for n in range(3)], partition=0)
+    async with admin(stage.kafka) as client:
+        await client.delete_records({place: RecordsToDelete(before_offset=3)})
+    second = stage.start("usage")
+    await stage.until_booked(extra=2)
+    assert "sought=1 begins_at=3 why='they were let go before they were read'" in second.log()
 
 
 def test_a_database_killed_in_its_commits_and_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
