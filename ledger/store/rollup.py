@@ -6,17 +6,21 @@ a report is right, since what it has not read yet is read from the journal's tai
 
 from typing import Any
 
+import structlog
 from sqlalchemy import delete, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.caps import Sum
 from ..core.questions import SUMS
 from . import tables as t
+from .away import is_away
 from .bulk import add_rows, upsert_rows
 from .lines import journal_lines, rolled_lines, rollup_rows, span
 
 MOST_ENTRIES = 5_000  # read in one transaction: a twentieth of a second on SQLite, whose one writer it holds
 MOST_ORGS = 100
+
+log = structlog.get_logger()
 
 
 def _waiting() -> Any:
@@ -32,17 +36,26 @@ async def behind(connection: AsyncConnection) -> bool:
 
 async def follow(connection: AsyncConnection, most: int = MOST_ENTRIES) -> bool:
     """Reads on where it stopped, for orgs that booked something since, those with the longest tails first; whether it may have
-    left some. One process at a time."""
-    read = 0
+    left some. One process at a time. An org that can't be read is passed over, each time with a word of it: its reports read the
+    journal, and those of others don't wait for it."""
+    read, failed = 0, False
     waiting = (await connection.execute(_waiting().limit(MOST_ORGS))).all()
     for org_id, zone, after, seq in map(tuple, waiting):
         until = min(seq, after + most - read)
-        await add_rows(connection, t.rollup, *rollup_rows(await span(connection, org_id, zone, after, until)))
-        await upsert_rows(connection, t.rolled, [(org_id, until)])
+        try:
+            async with connection.begin_nested():
+                await add_rows(connection, t.rollup, *rollup_rows(await span(connection, org_id, zone, after, until)))
+                await upsert_rows(connection, t.rolled, [(org_id, until)])
+        except Exception as error:
+            if is_away(error):
+                raise
+            failed = True
+            log.warning("org_not_rolled_up", org_id=org_id, after=after, error=type(error).__name__, why=str(error)[:300])
+            continue
         read += until - after
         if read >= most:
             break
-    return read >= most or len(waiting) == MOST_ORGS
+    return read >= most or (len(waiting) == MOST_ORGS and not failed)
 
 
 async def followed(connection: AsyncConnection, org_id: int) -> int:

@@ -226,6 +226,22 @@ async def test_the_rollup_reads_every_org_the_longest_tail_first(database: Datab
         assert not await rollup.behind(connection)
 
 
+async def test_an_org_that_the_rollup_cannot_read_holds_up_no_other_and_is_read_once_it_can_be(database: Database) -> None:
+    await tell(database, call("e1", "k", 1, org="small"))
+    await tell(database, *(call(f"e{n}", "k", 1) for n in range(2, 6)))
+    async with database.writer.begin() as connection:
+        names = dict(map(tuple, await connection.execute(select(t.orgs.c.org, t.orgs.c.org_id))))
+        zone = await connection.scalar(select(t.orgs.c.zone).where(t.orgs.c.org == ORG))
+        await connection.execute(update(t.orgs).where(t.orgs.c.org == ORG).values(zone="Mars/Olympus"))
+    await roll(database)
+    async with database.writer.begin() as connection:
+        assert await rollup.followed(connection, names["small"]) and not await rollup.followed(connection, names[ORG])
+        await connection.execute(update(t.orgs).where(t.orgs.c.org == ORG).values(zone=zone))
+    await roll(database)
+    async with database.reader.connect() as connection:
+        assert not await rollup.behind(connection)
+
+
 async def test_verify_finds_a_rollup_that_says_something_else(database: Database) -> None:
     await month(database)
     await roll(database)
