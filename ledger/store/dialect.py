@@ -161,6 +161,11 @@ def is_postgres(connection: AsyncConnection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
+async def encoding(connection: AsyncConnection) -> str:
+    """How the database keeps text, by PostgreSQL's names."""
+    return str(await connection.scalar(text("SHOW server_encoding"))) if is_postgres(connection) else "UTF8"
+
+
 async def lock_orgs(connection: AsyncConnection, orgs: Iterable[str]) -> None:
     """Until the transaction ends, nobody else books for these orgs, and indexes are preferred."""
     if is_postgres(connection):

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import migrations
 
+from .dialect import encoding
+
 READY_WITHIN_S = 2.0
 
 
@@ -24,13 +26,13 @@ def config(connection: Connection | None = None) -> Config:
 
 
 class UnknownSchemaError(Exception):
-    """The schema is of a version that this ledger does not know; the message says which, and what to do."""
+    """The schema is of a version that this ledger does not know, or its database can't keep every text; the message says what to do."""
 
 
 async def migrate(connection: AsyncConnection, revision: str = "head") -> None:
     """Upgrades the schema, in the caller's transaction. Raises UnknownSchemaError."""
-    if newer := await unknown(connection):
-        raise UnknownSchemaError(newer)
+    if wrong := await unknown(connection) or await narrow(connection):
+        raise UnknownSchemaError(wrong)
     await connection.run_sync(lambda sync: command.upgrade(config(sync), revision))
 
 
@@ -51,6 +53,14 @@ async def unknown(connection: AsyncConnection) -> str | None:
     if here is None or here in versions:
         return None
     return f"the database's schema is at version {here!r}, which a newer ledger made: run that one, or restore the backup of before it"
+
+
+async def narrow(connection: AsyncConnection) -> str | None:
+    """What is to be said of a database that can't keep every letter: an org named in one that it lacks would stop everybody's usage."""
+    letters = await encoding(connection)
+    if letters == "UTF8":
+        return None
+    return f"the database keeps text in {letters}, and names may have any letter: make it anew with ENCODING 'UTF8'"
 
 
 async def is_current(connection: AsyncConnection) -> bool:
