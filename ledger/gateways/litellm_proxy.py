@@ -1,8 +1,8 @@
 """Owns a LiteLLM proxy's keys, blocked, unblocked and deleted, and its log of every call, read as its account.
 
-Keys are commanded by their hash. There is no change mark that only people move: `updated_at` moves with every call's spend. So
-a key that was blocked before we came is not ours to unblock, and one that we blocked is; a person who blocks it again after that
-is not told apart (K2).
+Keys are commanded by their hash. What tells a person's change is `settings_updated_at`: `updated_at` moves with every call's
+spend. Proxies from before August 2026 have no such mark: there, a key that was blocked before we came is not ours to unblock, and
+one that we blocked is; a person who blocks it again after that is not told apart (K2).
 
 The log is read by pages: the whole of it, in one answer, is cut after ten thousand calls by newer proxies, and holds what was
 said. Older ones have no pages and do not cut.
@@ -35,7 +35,16 @@ class _Info(msgspec.Struct):
     blocked: bool | None = None
     max_budget: Decimal | None = None
     budget_duration: str | None = None
+    settings_updated_at: Any = None
     status: Any = None
+
+    def mark(self) -> str:
+        """As of when the key is blocked, if it tells: one call says the same moment with a `Z`, another with its offset."""
+        try:
+            moment = datetime.fromisoformat(self.settings_updated_at)
+        except (TypeError, ValueError):
+            return BLOCKED
+        return f"{BLOCKED} {(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()}"
 
     def own(self) -> Backstop | None:
         period = _DURATIONS.get(self.budget_duration)
@@ -60,21 +69,21 @@ class LiteLLM:
         """See `Gateway.read`."""
         if not is_hash(credential):
             return None
-        answer = await self._caller.ask("GET", f"/key/info?key={quote(credential, safe='')}")
+        answer = await self._info(credential)
         if answer.status == 404:
             return None
         info = answer.done().read(_Answer).info
         if info.status == "deleted":  # newer proxies go on telling what they have archived
             return None
-        return GatewayKey("paused", BLOCKED, info.own()) if info.blocked else GatewayKey("active", None, info.own())
+        return GatewayKey("paused", info.mark(), info.own()) if info.blocked else GatewayKey("active", None, info.own())
 
     async def pause(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.pause`."""
-        return await self._block(credential, "block", True)
+        return await self._block(credential, "block")
 
     async def resume(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.resume`."""
-        return await self._block(credential, "unblock", False)
+        return await self._block(credential, "unblock")
 
     async def revoke(self, org: str, credential: str, revision: int) -> GatewayKey:
         """See `Gateway.revoke`. A key that is not there any more is what was wanted."""
@@ -91,10 +100,14 @@ class LiteLLM:
         limit = {"key": credential, "max_budget": msgspec.Raw(usd_text(backstop.limit).encode()), "budget_duration": duration}
         (await self._caller.ask("POST", "/key/update", raw=msgspec.json.encode(limit), more=JSON)).done()
 
-    async def _block(self, credential: str, verb: str, blocked: bool) -> GatewayKey:
+    async def _block(self, credential: str, verb: str) -> GatewayKey:
         said = (await self._caller.ask("POST", f"/key/{verb}", {"key": credential})).done().read(_Info)
-        done = blocked if said.blocked is None else said.blocked
-        return GatewayKey("paused", BLOCKED) if done else GatewayKey("active", None)
+        if said.blocked is None:  # it has not said what it did, nor since when
+            said = (await self._info(credential)).done().read(_Answer).info
+        return GatewayKey("paused", said.mark()) if said.blocked else GatewayKey("active", None)
+
+    async def _info(self, credential: str) -> Answer:
+        return await self._caller.ask("GET", f"/key/info?key={quote(credential, safe='')}")
 
 
 class _Log(msgspec.Struct):

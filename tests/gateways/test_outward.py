@@ -169,9 +169,9 @@ async def test_a_persons_pause_there_is_respected(stage: Theatre) -> None:
     assert (await stage.last(stage.credential))["delivery"] == "left"
 
 
-@pytest.mark.parametrize("stage", ["openrouter"], indirect=True)
+@hashed
 async def test_a_key_that_a_person_touched_after_our_pause_is_theirs(stage: Theatre) -> None:
-    """OpenRouter's `updated_at` tells."""
+    """OpenRouter's `updated_at` tells, and LiteLLM's `settings_updated_at`."""
     await stage.turn(State.PAUSED)
     await stage.run()
     stage.api.turn(stage.credential, "active")
@@ -179,6 +179,18 @@ async def test_a_key_that_a_person_touched_after_our_pause_is_theirs(stage: Thea
     await stage.turn(State.ACTIVE)
     await stage.run()
     assert stage.there() == "paused"
+
+
+@pytest.mark.parametrize("stage", ["litellm"], indirect=True)
+@pytest.mark.parametrize("odd", [None, "", 7, "just now"])
+async def test_a_proxy_that_does_not_tell_when_settings_were_changed_has_our_block_undone(stage: Theatre, odd: Any) -> None:
+    stage.api.marks = False
+    await stage.turn(State.PAUSED)
+    await stage.run()
+    stage.api.keys[stage.credential]["settings_updated_at"] = odd
+    await stage.turn(State.ACTIVE)
+    await stage.run()
+    assert stage.there() == "active"
 
 
 @pytest.mark.parametrize("stage", ["litellm"], indirect=True)
