@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from ledger.core import commands as c
 from ledger.core import entries as e
-from ledger.core.caps import Action, Breach, Enforce, Guardrail, Kind, Resume, Rule
+from ledger.core.caps import Action, Breach, Enforce, Guardrail, Kind, Resume, Rule, Sum, thresholds_reached
+from ledger.core.keys import State
 from ledger.core.money import USD, Nanos
 from ledger.core.window import HOUR_US, Period
 
@@ -205,3 +206,26 @@ def test_keys_that_a_guardrail_covers_no_more_do_not_wait_and_those_that_it_cove
     assert ledger.books.waits == {"g1/key:k2": {"k2"}}
     ledger.send([c.RemoveGuardrail(org="acme", by="will", guardrail="g1")], START + 24 * HOUR_US)
     assert ledger.books.waits == {}
+
+
+def test_a_persons_resume_ends_the_wait_of_that_key_alone_and_a_cap_that_goes_that_of_all() -> None:
+    """K2, K5."""
+    ledger = OrgLedger("acme")
+    ledger.send([put(MANUAL, scope="org")], START)
+    ledger.send([usage_of("acme", f"e{key}", CALL | {"key": key}, START) for key in ("k1", "k2", "k3")], START)
+    ledger.send([], START + 24 * HOUR_US)
+    assert ledger.books.waits == {"c1": {"k1", "k2", "k3"}}
+    ledger.send([c.TurnKey(org="acme", by="will", key="k1", state=State.ACTIVE, why="so")], START + 24 * HOUR_US)
+    assert ledger.books.waits == {"c1": {"k2", "k3"}}
+    assert [key.state for key in ledger.books.keys.values()] == [State.ACTIVE, State.PAUSED, State.PAUSED]
+    ledger.send([c.RemoveCap(org="acme", by="will", cap="c1")], START + 24 * HOUR_US)
+    assert ledger.books.waits == {}
+    assert {key.state for key in ledger.books.keys.values()} == {State.ACTIVE}
+
+
+def test_a_limit_of_nothing_has_no_thresholds_and_others_speak_from_the_lowest_on() -> None:
+    """C1, C6."""
+    rule = replace(DAY_CAP, thresholds=(90, 50, 100))
+    assert thresholds_reached(replace(rule, limit=Nanos(0)), Sum(spent=9)) == []
+    assert thresholds_reached(rule, Sum(spent=5 * USD)) == [50, 90, 100]
+    assert thresholds_reached(rule, Sum(spent=5 * USD * 9 // 10 - 1)) == [50]
