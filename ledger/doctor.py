@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
-from sqlalchemy import func, select, text
+from sqlalchemy import and_, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .core.window import HOUR_US, SECOND_US, is_zone
@@ -20,13 +20,15 @@ from .store import rates, tokens
 from .store import tables as t
 from .store.books import connection_of
 from .store.dialect import Database, is_postgres
-from .store.gauges import read_now, read_slow, troubled
+from .store.gauges import MOST_NAMED, read_now, read_slow, troubled
+from .store.inbox import ANYWHERE, OPEN
 from .store.schema import is_current, unknown
 
 WITHIN_S = 5.0
 CLOCK_WARN_US, CLOCK_WRONG_US = 2 * SECOND_US, 60 * SECOND_US  # at five minutes usage is parked as from the future (W3)
 LATE_US = 60 * SECOND_US
 CARD_OLD_US = 30 * 24 * HOUR_US
+_CONNECT = "it waits: declare the gateway under `connections` in the policy file, or have it ask for its commands and confirm them by HTTP"
 
 
 class Level(StrEnum):
@@ -67,11 +69,7 @@ async def examine(patient: Patient) -> AsyncIterator[Finding]:
                 yield Finding("database", Level.WELL, await _version(connection))
                 current, newer = await is_current(connection), await unknown(connection)
         except Exception as error:
-            why = getattr(error, "orig", None) or error
-            said = f"does not answer: {str(why) or type(why).__name__}"
-            pooled = "a pooler lends its connections by transaction: have it lend them by session, or go past it"
-            do = pooled if "prepared statement" in said else "is LEDGER_DATABASE_URL right, and is the database running?"
-            yield Finding("database", Level.WRONG, said, do)
+            yield _unread(error)
     if current is not None:
         yield Finding("schema", Level.WRONG, newer) if newer else _schema(current)
     if current:
@@ -97,6 +95,16 @@ async def _looked(about: str, look: Look, patient: Patient) -> AsyncIterator[Fin
         findings = [Finding(about, Level.WRONG, said, "mend what is wrong above, then ask again")]
     for finding in findings:
         yield finding
+
+
+def _unread(error: Exception) -> Finding:
+    cause = getattr(error, "orig", None) or error
+    why, do = str(cause) or type(cause).__name__, "is LEDGER_DATABASE_URL right, and is the database running?"
+    if "not a database" in why:
+        return Finding("database", Level.WRONG, "the file is no SQLite database", "mend LEDGER_DATABASE_URL, or move the file away")
+    if "prepared statement" in why:
+        do = "a pooler lends its connections by transaction: have it lend them by session, or go past it"
+    return Finding("database", Level.WRONG, f"does not answer: {why}", do)
 
 
 async def _version(connection: AsyncConnection) -> str:
@@ -169,10 +177,6 @@ async def _books(patient: Patient) -> list[Finding]:
     if now.outbox_since_us is not None and now_us - now.outbox_since_us > LATE_US:
         said = f"{now.outbox} messages wait, the oldest for {_span(now_us - now.outbox_since_us)}"
         found.append(Finding("outbox", Level.WRONG, said, "is `ledger serve`, or `python -m consumers relay`, running?"))
-    if now.command_since_us is not None and now_us - now.command_since_us > LATE_US:
-        said = f"one is unconfirmed for {_span(now_us - now.command_since_us)}; orgs: {whose['open']}"
-        do = "`ledger get commands` shows the gateway's own words; one of no connection waits until the gateway itself confirms it"
-        found.append(Finding("key commands", Level.WRONG, said, do))
     if now.refused:
         said = f"{now.refused} were refused, and are not tried again; orgs: {whose['refused']}"
         do = "`ledger get commands` shows the gateway's own words; mended, `ledger keys check` sends them again"
@@ -182,6 +186,25 @@ async def _books(patient: Patient) -> list[Finding]:
         found.append(Finding("keys", Level.WRONG, said, "`ledger get keys` names them: stop them at the vendor by hand"))
     well = Finding("books", Level.WELL, f"{now.entries:,} entries of {now.orgs} orgs, {sum(slow.keys.values()):,} keys; today adds up")
     return found if slow.drift else [well, *found]
+
+
+async def _commands(patient: Patient) -> list[Finding]:
+    """What gateways have not confirmed: those that the ledger calls, and those of no connection, which act by themselves (K3)."""
+    c, o, now_us = t.commands.c, t.orgs.c, patient.clock()
+    late = and_(c.delivery.in_(OPEN), c.created_us < now_us - LATE_US)
+    found: list[Finding] = []
+    async with patient.database.snapshot() as connection:
+        for where, level, whom, do in (
+            (c.connection != ANYWHERE, Level.WRONG, "", "`ledger get commands` shows the gateway's own words"),
+            (c.connection == ANYWHERE, Level.WARN, " by a gateway that the ledger has no connection to", _CONNECT),
+        ):
+            since_us = await connection.scalar(select(func.min(c.created_us)).where(late, where))
+            if since_us is not None:
+                query = select(o.org).where(o.org_id.in_(select(c.org_id).where(late, where))).order_by(o.org).limit(MOST_NAMED)
+                orgs = ", ".join(await connection.scalars(query))
+                said = f"one is unconfirmed for {_span(now_us - since_us)}{whom}; orgs: {orgs}"
+                found.append(Finding("key commands", level, said, do))
+    return found
 
 
 async def _replica(patient: Patient) -> list[Finding]:
@@ -287,5 +310,6 @@ def _span(us: int) -> str:
 
 
 _OF_BOOKS: dict[str, Look] = {
-    "clock": _clock, "tokens": _tokens, "rate card": _rate_card, "books": _books, "replica": _replica, "gateways": _gateways,
+    "clock": _clock, "tokens": _tokens, "rate card": _rate_card, "books": _books, "key commands": _commands, "replica": _replica,
+    "gateways": _gateways,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from ledger.core.window import Period
 from ledger.doctor import Finding, Level, Patient, examine
 from ledger.kafka import TOPICS, Kafka, create_topics
 from ledger.metrics import Metrics
+from ledger.relay import relay_once
 from ledger.service import Service, system_clock
 from ledger.store import tables as t
 from ledger.store import tokens
@@ -103,6 +104,17 @@ async def test_keys_that_are_not_as_they_should_be_are_told_with_their_orgs(heal
     assert "one is unconfirmed for 10 minutes; orgs: beta" in said
     assert "1 were refused, and are not tried again; orgs: acme" in said
     assert "1 spend though their pause was confirmed; orgs: beta" in said
+
+
+async def test_a_command_that_only_the_gateway_itself_can_confirm_waits_and_is_not_called_failed(healthy: Database) -> None:
+    """K3: where a gateway has no connection, nothing is sent to it."""
+    stop = SetCap(org="acme", by="will", cap="low", scope="org", rule=Rule(period=Period.DAY, limit=Nanos(0), action=Action.PAUSE))
+    service = Service(healthy, Metrics(), lambda: NOW_US)
+    await service.record([stop])
+    await relay_once(service)
+    finding = (await found(healthy, now_us=NOW_US + 600_000_000))["key commands"]
+    said = "one is unconfirmed for 10 minutes by a gateway that the ledger has no connection to; orgs: acme"
+    assert (finding.level, finding.said, "`connections`" in finding.do) == (Level.WARN, said, True)
 
 
 async def test_a_gateway_without_its_secret_or_its_address_is_wrong(healthy: Database) -> None:

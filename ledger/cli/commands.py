@@ -35,7 +35,7 @@ def list_commands(
     org: OrgOption = None,
     delivery: Annotated[Delivery | None, typer.Option(help="Only those in this state, such as failed.")] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only what waits for a person.")] = False,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10**6)] = 100,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """What waits for a person, then commands to the gateways, newest first."""

@@ -61,6 +61,7 @@ def _said(text: str) -> str:
 
 OrgOption = Annotated[str | None, typer.Option("--org", help="Which org; may be left out while there is only one.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the journal.", callback=_said)]
 
 
@@ -94,6 +95,8 @@ def _failed(error: DBAPIError | OSError) -> str:
     cause = str(getattr(error, "orig", None) or error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a database of ours says that itself
         return f"the output can't be written: {cause}"
+    if "not a database" in cause:
+        return "LEDGER_DATABASE_URL: the file it names is no SQLite database, and was left as it is: mend the URL, or move the file away"
     if "is full" in cause or "No space left" in cause:
         return f"the database takes nothing more: {cause}. Nothing was booked by halves: make room where the database lies"
     if "readonly" in cause or "read-only" in cause:
@@ -147,7 +150,7 @@ async def the_org(connection: AsyncConnection, org: str | None) -> reports.Head:
     if org is not None:
         head = await reports.head(connection, org)
         if head is None:
-            raise Wrong(f"there is no org {org!r}")
+            raise Wrong(f"there is no org {org!r}: `ledger get orgs` lists those that are")
         return head
     known = await reports.orgs(connection, limit=2)
     if len(known) != 1:
@@ -184,6 +187,11 @@ def refuse(options: Mapping[str, object], why: str) -> None:
 def progress(*columns: ProgressColumn) -> Progress:
     """How far a command is, on stderr while it works; nothing where nobody looks."""
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def at_terminal() -> bool:
+    """Whether a person is there who can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def person() -> str:

@@ -1,6 +1,5 @@
 """Owns the commands that order: apply a policy file; pause, resume and revoke by a person."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ from ..store import accounts, reports
 from ..store import keys as keyed
 from ..store import tables as t
 from ..store.bulk import chunks
-from .common import OrgOption, ReasonOption, Wrong, opened, out, person, plain, run, serving, tell, the_org
+from .common import OrgOption, ReasonOption, Wrong, YesOption, at_terminal, opened, out, person, plain, run, serving, tell, the_org
 from .policy import Policy, PolicyError, read_policies
 
 ScopeArgument = Annotated[str, typer.Argument(help="key:ID; or workspace:ID or org, for every key in it.")]
@@ -30,7 +29,7 @@ _STYLE = {"+": "green", "~": "yellow", "-": "red", "!": "bold"}
 def apply(
     file: Annotated[Path, typer.Argument(help="YAML: org, connections, workspaces, keys, guardrails, caps.", exists=True, dir_okay=False)],
     plan: Annotated[bool, typer.Option("--plan", help="Only show; exit code 2 if there are differences.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove caps, guardrails and connections that are not in the file.")] = False,
 ) -> None:
     """Make orgs, connections, workspaces, keys, guardrails and caps as a file says; shows first what would change, whom it would stop.
@@ -77,10 +76,10 @@ async def carry_out(name: str, text: str, *, plan: bool, yes: bool, prune: bool)
             tell("note", "yellow", f"{what}: if it is not meant for later, is it misspelt?")
         if not lines or plan:
             return 2 if lines else 0
-        if not yes and sys.stdin.isatty() and not typer.confirm("make it so?"):
-            return 1
-        if not yes and not sys.stdin.isatty():
+        if not yes and not at_terminal():
             raise Wrong("nobody is there to ask: say --yes")
+        if not yes and not typer.confirm("make it so?"):
+            return 1
         _refuse(name, orders, await service.record(orders))
         out.print("[green]done[/]")
     return 0
@@ -193,8 +192,8 @@ def _phrases(policy: e.Cap | e.Guardrail) -> dict[str, str]:
     }
 
 
-def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
-    async def work() -> None:
+def _turn(scope: str, state: State, org: str | None, reason: str, *, ask: bool = False) -> None:
+    async def work() -> int:
         async with opened() as database, database.snapshot() as connection:
             head = await the_org(connection, org)
             kind, _, subject = scope.partition(":")
@@ -204,6 +203,8 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
             keys = await reports.page(connection, head, t.keys, "key_id", "", 10**6, t.keys.c.alias_of.is_(None), *where)
         if not keys:
             raise Wrong(f"there is no key under {scope!r}")
+        if ask and not typer.confirm(f"{scope}, keys: {len(keys)}. End them for good?"):
+            return 1
         async with serving() as service:
             by = person()
             results = await service.record([TurnKey(org=head.org, by=by, key=key, state=state, why=reason) for key in keys])
@@ -215,8 +216,10 @@ def _turn(scope: str, state: State, org: str | None, reason: str) -> None:
             row = rows.get(key, {"state": "", "reasons": []})
             why = f"  still: {', '.join(row['reasons'])}" if state is State.ACTIVE and row["reasons"] else ""
             out.print(plain(f"key:{key}  {result.detail or row['state']}{why}"), markup=False)
+        return 0
 
-    run(work)
+    if code := run(work):
+        raise typer.Exit(code)
 
 
 def pause(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) -> None:
@@ -229,6 +232,6 @@ def resume(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) ->
     _turn(scope, State.ACTIVE, org, reason)
 
 
-def revoke(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None) -> None:
-    """End keys for good."""
-    _turn(scope, State.REVOKED, org, reason)
+def revoke(scope: ScopeArgument, reason: ReasonOption, org: OrgOption = None, yes: YesOption = False) -> None:
+    """End keys for good. At a terminal it asks first: nothing brings them back."""
+    _turn(scope, State.REVOKED, org, reason, ask=not yes and at_terminal())

@@ -80,7 +80,7 @@ def diff_rates(which: ListArgument = Lists.GENAI_PRICES, file: FileOption = None
 @rates.command("list")
 def list_rates(
     model: Annotated[str, typer.Argument(help="Part of a model's name.")] = "",
-    version: Annotated[int | None, typer.Option(help="As the card stood at this version.")] = None,
+    version: Annotated[int | None, typer.Option(help="As the card stood at this version.", min=1)] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List rates: dollars per million tokens, or per image, request and search."""
@@ -88,6 +88,10 @@ def list_rates(
     async def work() -> None:
         async with opened() as database, database.snapshot() as connection:
             newest = await stored.newest(connection)
+            if version is not None and (newest is None or version > newest.version):
+                raise Wrong(
+                    f"--version: {version} is not there yet: " + (f"the newest is {newest.version}" if newest else "there is no card")
+                )
             found = await stored.listed(connection, version, model=model)
         if form is Format.TABLE:
             show([_row(rate) for rate in found], form, _COLUMNS)
@@ -114,8 +118,12 @@ def set_rate(
     """
 
     async def work() -> None:
+        if not model:
+            raise Wrong("MODEL: is empty: say which model, as usage names it")
         base = _given(prices)
         tiers = [_tier(base, text) for text in tier or ()]
+        if len({one.above for one in tiers}) < len(tiers):
+            raise Wrong("--tier: begins twice at the same number of input tokens: say one price for it")
         standard = Schedule(base, tuple(sorted(tiers, key=lambda tier: tier.above)))
         less = _given(batch.split(",")) if batch is not None else None
         rate = Rate(
@@ -208,6 +216,8 @@ def _given(words: list[str]) -> Prices:
         name, _, text = word.strip().partition("=")
         if name not in Prices.__struct_fields__:
             raise Wrong(f"{name!r} is not a class that has a price: {', '.join(Prices.__struct_fields__)}")
+        if name in values:
+            raise Wrong(f"{name}: is there twice: say one price for it")
         try:
             value = Decimal(text)
         except InvalidOperation:

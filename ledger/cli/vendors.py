@@ -19,7 +19,7 @@ from ..gateways.outward import open_gateway
 from ..keycheck import check_org
 from ..store import reports
 from ..store.dialect import Database
-from .common import Format, FormatOption, OrgOption, Wrong, err, opened, out, person, run, serving, show, the_org
+from .common import Format, FormatOption, OrgOption, Wrong, YesOption, err, opened, out, person, run, serving, show, the_org
 from .ordering import carry_out
 
 keys = typer.Typer(help="Keys at their gateways.", no_args_is_help=True)
@@ -99,7 +99,7 @@ def adopt(
     token: Annotated[str | None, typer.Option(help="Where the management key lies: env:NAME or file:/path.")] = None,
     address: Annotated[str | None, typer.Option(help="Another address than the vendor's own.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only print the file that `ledger apply` would take.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Take over an existing gateway: its keys, with their limits and resets, as a policy file; applied unless --plan."""
 

@@ -85,6 +85,8 @@ def _corrected(command: c.CorrectUsage, price: int | None) -> Nanos | Reject:
         cost = Nanos(price + command.difference)
         if cost < 0:
             return _wrong(f"amount_usd: takes back more than the entry costs, which is ${usd_text(price)}")
+    if price is not None and cost == price:
+        return _wrong(f"the entry costs ${usd_text(price)} already: there is nothing to correct")
     if cost > MAX_EVENT_NANOS:
         asked = "cost_usd: is" if command.cost is not None else "amount_usd: takes the entry to"
         return _wrong(f"{asked} more than {MAX_EVENT_NANOS // USD} dollars")

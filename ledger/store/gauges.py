@@ -102,9 +102,9 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
 
 
 async def troubled(connection: AsyncConnection) -> dict[str, list[str]]:
-    """The first orgs by name with commands that are `open` or were `refused`, and with keys that are `leaking`."""
-    o, c, k = t.orgs.c, t.commands.c, t.keys.c
-    whose = {"open": select(c.org_id).where(c.delivery.in_(OPEN)), "refused": _refused(), "leaking": select(k.org_id).where(k.leaking)}
+    """The first orgs by name with commands that were `refused`, and with keys that are `leaking`."""
+    o, k = t.orgs.c, t.keys.c
+    whose = {"refused": _refused(), "leaking": select(k.org_id).where(k.leaking)}
     first = {trouble: select(o.org).where(o.org_id.in_(orgs)).order_by(o.org).limit(MOST_NAMED) for trouble, orgs in whose.items()}
     return {trouble: list(await connection.scalars(query)) for trouble, query in first.items()}
 

@@ -34,6 +34,8 @@ async def test_an_adjustment_by_an_amount_takes_back_no_more_than_the_entry_cost
         ({"entry": first, "cost_usd": "1000000.01"}, "cost_usd: is more than"),
         ({"entry": first, "amount_usd": "1000000"}, "amount_usd: takes the entry to more than"),
         ({"entry": first, "amount_usd": "much"}, "amount_usd"),
+        ({"entry": first, "amount_usd": "0"}, "costs $0.70 already: there is nothing to correct"),
+        ({"entry": first, "cost_usd": "0.7"}, "nothing to correct"),
     ):  # fmt: skip
         assert why in (await post(api, "adjustments", body | {"reason": "so"}, 422, "r2"))["detail"], body
     await post(api, "adjustments", {"entry": first, "amount_usd": "-0.70", "reason": "all of it"}, request="r3")

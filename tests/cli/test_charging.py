@@ -62,6 +62,7 @@ def test_an_adjustment_corrects_in_the_calls_own_window_and_is_booked_once(over:
     [
         (("--cost", "1", "--amount", "1"), "--cost or --amount"), ((), "--cost or --amount"), (("--cost", "-1"), "--cost"),
         (("--amount", "much"), "--amount"), (("--amount", "-5"), "more than the entry costs"),
+        (("--amount", "0"), "costs $0.70 already: there is nothing to correct"), (("--cost", "0.70"), "nothing to correct"),
     ],
 )  # fmt: skip
 def test_an_adjustment_that_makes_no_sense_is_refused(over: Ledger, words: tuple[str, ...], said: str) -> None:

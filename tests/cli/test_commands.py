@@ -146,7 +146,7 @@ def test_an_explanation_of_what_nobody_has_met_says_so_as_its_balance_does(over:
 
 
 def test_a_delivery_or_a_number_that_can_be_none_is_refused_and_not_answered_by_an_empty_list(over: Ledger) -> None:
-    for words in (("--delivery", "confirmd"), ("--limit", "0"), ("--limit", "-1")):
+    for words in (("--delivery", "confirmd"), ("--limit", "0"), ("--limit", "-1"), ("--limit", "9" * 20)):
         assert words[0] in over("commands", "list", *words, code=2).stderr
     assert "confirmed" in over("commands", "list", "--delivery", "x", code=2).stderr
     over("commands", "list", "--delivery", "confirmed")
@@ -282,6 +282,15 @@ def test_a_person_pauses_resumes_and_revokes(over: Ledger) -> None:
         assert "1 to 500 characters" in over(*words, "--reason", "", code=2).stderr, "the bounds that HTTP has"
 
 
+def test_who_ends_keys_at_a_terminal_is_asked_first(over: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing brings them back; a script is taken at its word."""
+    monkeypatch.setattr("ledger.cli.ordering.at_terminal", lambda: True)
+    assert "org, keys: 1. End them for good?" in over("revoke", "org", "--reason", "leaked", code=1, answer="n\n").stdout
+    assert over.rows("get", "keys")[0]["state"] == "paused"
+    assert "revoked" in over("revoke", "org", "--reason", "leaked", "--yes").stdout
+    assert over.rows("get", "keys")[0]["state"] == "revoked"
+
+
 def test_verify_proves_the_books_and_replay_makes_them_again(over: Ledger) -> None:
     """J1."""
     proved = over("verify")
@@ -392,8 +401,12 @@ def test_a_database_that_does_not_answer_is_told_in_words(fresh: Ledger) -> None
     assert "%2F" in said and "'pa'" not in said and "Traceback" not in said, "a password that cuts the URL short"
     assert "there is no file misspelt.db" in fresh("balances", code=1, LEDGER_DATABASE_URL="sqlite:///misspelt.db").stderr
     assert not Path("misspelt.db").exists()
-    Path("notes.db").write_text("these are notes, not a database" * 100)
-    assert "LEDGER_DATABASE_URL" in fresh("get", "orgs", code=1, LEDGER_DATABASE_URL="sqlite:///notes.db").stderr
+    notes = "these are notes, not a database" * 100
+    Path("notes.db").write_text(notes)
+    for command in (("get", "orgs"), ("migrate",), ("doctor",), ("serve",)):
+        told = fresh(*command, code=1, LEDGER_DATABASE_URL="sqlite:///notes.db")
+        assert "is no SQLite database" in told.stdout + told.stderr and "does not answer" not in told.stdout + told.stderr
+    assert Path("notes.db").read_text() == notes
 
 
 def test_there_is_nothing_to_show_before_there_is_an_org(ledger: Ledger) -> None:

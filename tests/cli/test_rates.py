@@ -42,6 +42,20 @@ def test_a_price_that_is_set_prices_the_entries_that_wait_for_it(ledger: Ledger)
     assert ledger.spent() == ("3.00", 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("set", "mine", "input=1", "input=2"), "input: is there twice"), (("set", "", "input=1"), "MODEL: is empty"),
+        (("set", "mine", "input=1", "--tier", "5:input=2", "--tier", "5:input=3"), "--tier: begins twice"),
+        (("list", "--version", "7"), "--version: 7 is not there yet: there is no card"),
+        (("list", "--version", "9" * 20), "is not there yet"),
+    ],
+)  # fmt: skip
+def test_a_price_that_is_said_twice_and_a_version_that_is_not_there_are_refused(ledger: Ledger, words: tuple[str, ...], said: str) -> None:
+    code, out, err = ledger("rates", *words)
+    assert code == 1 and not out and said in err
+
+
 @pytest.mark.parametrize("verb", ["sync", "diff"])
 def test_a_file_or_an_address_for_a_list_that_has_none_is_refused_and_not_passed_over(ledger: Ledger, verb: str) -> None:
     prices = file(ledger, "prices.json", LITELLM)
