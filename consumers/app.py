@@ -137,7 +137,7 @@ class Consumers:
             parser=light, decoder=undecoded, fetch_max_wait_ms=FETCH_WAIT_MS, isolation_level=ISOLATION, **more,
         )  # fmt: skip
 
-        polling = Polling(self.kafka)
+        polling = Polling(self.kafka, self.service.metrics.gaps)
 
         async def poll(client: AIOKafkaConsumer) -> Any:
             try:

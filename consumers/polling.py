@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from prometheus_client import Counter
 
 from ledger.kafka import Kafka
 from ledger.rawrecords import Record, read_from
@@ -26,10 +27,11 @@ log = structlog.get_logger()
 
 
 class Polling:
-    """Takes batches from one client."""
+    """Takes batches from one client. `gaps` counts the times that records were gone before they were read."""
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: Kafka, gaps: Counter) -> None:
         self.kafka = kafka
+        self._gaps = gaps
         self._one_by_one_until = 0.0
         self._turn = 0
 
@@ -38,10 +40,10 @@ class Polling:
         try:
             return await self._poll(client)
         except NoOffsetForPartitionError as error:  # this group reads it for the first time
-            await _begin(client, error.args[0], None)
+            await self._begin(client, error.args[0], None)
         except OffsetOutOfRangeError as error:
             ((partition, offset),) = error.args[0].items()
-            await _begin(client, partition, offset)
+            await self._begin(client, partition, offset)
         return ()
 
     async def _poll(self, client: AIOKafkaConsumer) -> Sequence[Record]:
@@ -96,15 +98,15 @@ class Polling:
             return ()
         return records
 
-
-async def _begin(client: AIOKafkaConsumer, partition: TopicPartition, sought: int | None) -> None:
-    """Goes on at the oldest record of a partition; where another was sought, somebody is told."""
-    start = (await client.beginning_offsets([partition]))[partition]
-    try:
-        client.seek(partition, start)
-    except IllegalStateError:  # the partition went to another consumer meanwhile
-        return
-    if sought is None:
-        return
-    gone = "they were let go before they were read" if sought < start else "the topic was made anew, or lost its newest"
-    log.error("records_gone", topic=partition.topic, partition=partition.partition, sought=sought, begins_at=start, why=gone)
+    async def _begin(self, client: AIOKafkaConsumer, partition: TopicPartition, sought: int | None) -> None:
+        """Goes on at the oldest record of a partition; where another was sought, somebody is told."""
+        start = (await client.beginning_offsets([partition]))[partition]
+        try:
+            client.seek(partition, start)
+        except IllegalStateError:  # the partition went to another consumer meanwhile
+            return
+        if sought is None:
+            return
+        self._gaps.inc()
+        gone = "they were let go before they were read" if sought < start else "the topic was made anew, or lost its newest"
+        log.error("records_gone", topic=partition.topic, partition=partition.partition, sought=sought, begins_at=start, why=gone)

@@ -89,6 +89,9 @@ class Metrics:
         self.key_mismatches = Counter(
             "ledger_record_key_mismatches_total", "Records whose key is not their event's org; the event wins (count).", registry=r
         )
+        self.gaps = Counter(
+            "ledger_record_gaps_total", "Times that a partition's next record was gone before it was read (count).", registry=r
+        )
         ProcessCollector(registry=r)
         self.books = BooksGauges()
         r.register(self.books)

@@ -107,6 +107,8 @@ async def test_records_that_went_unread_are_told_of_and_what_came_behind_them_is
     second = stage.start("usage")
     await stage.until_booked(extra=2)
     assert "sought=1 begins_at=3 why='they were let go before they were read'" in second.log()
+    async with httpx.AsyncClient() as client:
+        assert "ledger_record_gaps_total 1.0" in (await client.get(f"http://127.0.0.1:{second.port}/metrics/")).text
 
 
 def test_a_database_killed_in_its_commits_and_stopped_for_half_a_minute_is_waited_for(tmp_path: Path) -> None:
