@@ -55,20 +55,24 @@ async def check_org(service: Service, head: reports.Head, open_gateway: OpenGate
         books = (await projections.load(connection, {head.org: head.org_id}))[head.org]
         open_now = await inbox.open_places(connection, head.org_id)
     findings: list[Finding] = []
+    answered = False
     for way in books.connections.values():
         if way.outward:
             gateway = open_gateway(way)
             try:
-                findings += await _check_way(books, way, gateway, open_now, repair)
+                found = await _check_way(books, way, gateway, open_now, repair)
             finally:
                 await gateway.aclose()
+            findings += found
+            answered |= gateway.reads and all(finding.key for finding in found)
     again = [
         inbox.Place(head.org_id, found.key, found.credential, found.connection, found.revision, found.wanted)
         for found in findings
         if found.repair and found.what == STATE
     ]
-    if again and repair:
+    if answered and repair:
         async with service.database.writer.begin() as connection:
+            await inbox.leave_to_connections(connection, head.org_id)
             await inbox.send_again(connection, again, service.clock())
         service.news.set()
     return findings

@@ -2,11 +2,12 @@
 
 import pytest
 
-from ledger.core.commands import SetConnection
+from ledger.core.commands import RemoveConnection, SetConnection
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.gateways.outward import open_gateway
 from ledger.keycheck import Finding, check_once, check_org
+from ledger.store import books as projections
 from ledger.store.dialect import Database
 from tests.servers.gateway import HttpProtocol, Key
 from tests.servers.vendor import Fault, serving
@@ -80,6 +81,23 @@ async def test_a_connection_made_after_the_pause_is_told_too(stage: Stage) -> No
         await check(stage)
         await stage.run()
         assert other.keys["k"].state == "paused"
+
+
+async def test_what_waited_for_a_gateway_without_a_connection_waits_no_more_once_it_has_one(stage: Stage) -> None:
+    """Else the oldest command would seem to grow older for ever (K3)."""
+    async with stage.service.database.snapshot() as connection:
+        (way,) = (await projections.load(connection, {"acme": 1}))["acme"].connections.values()
+    await stage.order(RemoveConnection(org="acme", by="will", connection=way.connection_id))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    assert [(row["connection"], row["delivery"]) for row in await stage.commands()] == [(None, "pending")]
+    await stage.order(SetConnection(org="acme", by="will", connection=way))
+    await check(stage, repair=False)
+    assert (await stage.commands())[0]["delivery"] == "pending", "it was only shown"
+    await check(stage)
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
+    assert {(row["connection"], row["delivery"]) for row in await stage.commands()} == {(None, "superseded"), ("gateway", "confirmed")}
 
 
 async def test_a_key_revoked_there_is_shown_and_a_command_under_way_is_not_judged(stage: Stage) -> None:

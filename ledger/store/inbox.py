@@ -249,6 +249,12 @@ async def send_again(connection: AsyncConnection, places: Sequence[Place], now_u
             await upsert_rows(connection, commands, [row])
 
 
+async def leave_to_connections(connection: AsyncConnection, org_id: int) -> None:
+    """Ends the waiting for gateways that act by themselves, of an org whose connections are told instead by now."""
+    waiting = update(commands).where(c.org_id == org_id, c.connection == ANYWHERE, c.delivery.in_(OPEN))
+    await connection.execute(waiting.values(delivery=SUPERSEDED))
+
+
 async def confirm(connection: AsyncConnection, org_id: int, way: str, credential: str, revision: int, now_us: int) -> None:
     """Notes that a gateway which acts by itself has carried a command out."""
     query = update(commands).where(
