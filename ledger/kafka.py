@@ -27,7 +27,7 @@ MOST_TRACE = 128  # characters; a traceparent has 55, and it is repeated on ever
 ISOLATION: Literal["read_committed"] = "read_committed"  # what a producer's transaction took back was never sent
 MOST_PUBLISHED_BYTES = 1024 * 1024
 BATCH_BYTES = 128 * 1024  # of one partition, for which the next waits until the broker has acknowledged it
-FEWEST_TOGETHER = 100  # records: fewer are joined with what others send at the same moment
+FEWEST_TOGETHER = 100  # records of one caller, for batches of their own
 _WEEK_MS, _MONTH_MS = 7 * 86_400_000, 30 * 86_400_000
 _SET_ON_TOPIC = 1  # where a setting comes from, in an answer of the broker
 
@@ -207,26 +207,36 @@ async def publish(producer: AIOKafkaProducer, records: Sequence[Record], trace: 
     """Publishes structured CloudEvents, in order for each key; returns when all are acknowledged. Raises KafkaError, once none of
     them is under way any more: whoever holds a lock meanwhile may let it go then."""
     headers = _JSON if trace is None else [*_JSON, ("traceparent", trace.encode())]
-    if len(records) >= FEWEST_TOGETHER:
-        sent = await _send_together(producer, records, headers)
-    else:
-        sent = [await producer.send(topic, value, key=key, headers=headers) for topic, key, value in records]
+    send = _together if len(records) >= FEWEST_TOGETHER else _each
+    sent: list[asyncio.Future[Any]] = []
+    try:
+        async for answer in send(producer, records, headers):
+            sent.append(answer)
+    except KafkaError:
+        await asyncio.gather(*sent, return_exceptions=True)
+        raise
     await asyncio.gather(*sent, return_exceptions=True)
     for answer in sent:
         answer.result()
 
 
-async def _send_together(producer: AIOKafkaProducer, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]) -> list[Any]:
+async def _each(producer: AIOKafkaProducer, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]) -> AsyncIterator[Any]:
+    """Sends records each by itself, to be joined with what others send at the same moment; their answers."""
+    for topic, key, value in records:
+        yield await producer.send(topic, value, key=key, headers=headers)
+
+
+async def _together(producer: AIOKafkaProducer, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]) -> AsyncIterator[Any]:
     """Sends records in batches that hold no others, for half the work of sending each by itself; the batches' answers."""
     partitions = {topic: sorted(await producer.partitions_for(topic)) for topic in {topic for topic, _, _ in records}}
-    sent: list[Any] = []
     batches: dict[tuple[str, int], BatchBuilder] = {}
     for topic, key, value in records:
         place = topic, partition_of(key, partitions[topic], ())
         batch = batches.get(place)
         if batch is None or batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
             if batch is not None:  # it is full
-                sent.append(await producer.send_batch(batch, topic, partition=place[1]))
+                yield await producer.send_batch(batch, topic, partition=place[1])
             batch = batches[place] = producer.create_batch()
             batch.append(key=key, value=value, timestamp=None, headers=headers)
-    return sent + [await producer.send_batch(batch, topic, partition=partition) for (topic, partition), batch in batches.items()]
+    for (topic, partition), batch in batches.items():
+        yield await producer.send_batch(batch, topic, partition=partition)

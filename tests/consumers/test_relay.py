@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 from sqlalchemy import text
 
 from consumers.relay import relay_once
 from ledger.core.commands import SetKey, TurnKey
 from ledger.core.keys import State
-from ledger.kafka import Record, producing, publish
+from ledger.kafka import FEWEST_TOGETHER, Record, producing, publish
 from ledger.metrics import Metrics
 from ledger.service import Service
 from tests.consumers.harness import Stage, check_order
@@ -56,6 +57,28 @@ async def test_a_relay_that_lost_its_lock_to_another_leaves_the_newest_state_las
     assert check_order([("turned", revision) for revision in commands]) == {"turned": 2}
     assert status[-1] == 2, status
     await stage.until_published()
+
+
+@pytest.mark.parametrize("count", [3, FEWEST_TOGETHER])
+async def test_what_could_not_be_sent_is_told_once_nothing_sent_before_it_is_under_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A relay lets its lock go then, and what another publishes must not be overtaken (K3)."""
+    async with producing(stage.kafka) as producer:
+        sent: list[asyncio.Future[Any]] = []
+        name = "send" if count < FEWEST_TOGETHER else "send_batch"
+        real = getattr(producer, name)
+
+        async def full(*args: Any, **more: Any) -> Any:
+            if sent:
+                raise KafkaTimeoutError
+            sent.append(await real(*args, **more))
+            return sent[0]
+
+        monkeypatch.setattr(producer, name, full)
+        with pytest.raises(KafkaTimeoutError):
+            await publish(producer, [(stage.kafka.topic("ledger.key-status"), f"org-{n}/k".encode(), b"{}") for n in range(count)])
+        assert sent[0].done()
 
 
 async def revisions(stage: Stage, topic: str) -> list[Any]:
