@@ -58,7 +58,7 @@ async def unknown(connection: AsyncConnection) -> str | None:
 async def narrow(connection: AsyncConnection) -> str | None:
     """What is to be said of a database that can't keep every letter: an org named in one that it lacks would stop everybody's usage."""
     letters = await encoding(connection)
-    if letters == "UTF8":
+    if letters in ("UTF8", "SQL_ASCII"):  # the latter keeps whatever bytes it is given, and is given UTF-8
         return None
     return f"the database keeps text in {letters}, and names may have any letter: make it anew with ENCODING 'UTF8'"
 
