@@ -22,6 +22,7 @@ MOST_RECORDS = 8_000
 POLL_MS = 20  # a wait ends as soon as there is something
 _ONE_BY_ONE_S = 5.0
 _UNPARSED = (UnicodeDecodeError, CorruptRecordException)
+_NOWHERE = (NoOffsetForPartitionError, OffsetOutOfRangeError)
 
 log = structlog.get_logger()
 
@@ -37,16 +38,6 @@ class Polling:
 
     async def poll(self, client: AIOKafkaConsumer) -> Sequence[Record]:
         """What has been fetched, at most about MOST_RECORDS; none after a short wait in vain. Raises KafkaError."""
-        try:
-            return await self._poll(client)
-        except NoOffsetForPartitionError as error:  # this group reads it for the first time
-            await self._begin(client, error.args[0], None)
-        except OffsetOutOfRangeError as error:
-            ((partition, offset),) = error.args[0].items()
-            await self._begin(client, partition, offset)
-        return ()
-
-    async def _poll(self, client: AIOKafkaConsumer) -> Sequence[Record]:
         found: list[Record] = []
         wait_ms = POLL_MS
         if time.monotonic() >= self._one_by_one_until or not client.assignment():
@@ -55,6 +46,8 @@ class Polling:
                     found += records
             except _UNPARSED:  # which partition's is not said: it is fetched again, and met where each is asked by itself
                 self._one_by_one_until = time.monotonic() + _ONE_BY_ONE_S
+            except _NOWHERE as error:
+                await self._begin(client, error)
             if not found:
                 return found
             wait_ms = 0
@@ -78,6 +71,9 @@ class Polling:
             self._one_by_one_until = 0.0
             log.warning("read_without_the_client", topic=partition.topic, partition=partition.partition, why=str(error)[:200])
             return await self._read_on(client, partition)
+        except _NOWHERE as error:
+            await self._begin(client, error)
+            return ()
 
     def _in_turn(self, partitions: Collection[TopicPartition]) -> list[TopicPartition]:
         """Another one is first each time, so that a full batch starves none."""
@@ -98,8 +94,11 @@ class Polling:
             return ()
         return records
 
-    async def _begin(self, client: AIOKafkaConsumer, partition: TopicPartition, sought: int | None) -> None:
-        """Goes on at the oldest record of a partition; where another was sought, somebody is told."""
+    async def _begin(self, client: AIOKafkaConsumer, error: NoOffsetForPartitionError | OffsetOutOfRangeError) -> None:
+        """Goes on at the oldest record of a partition; where another was sought, somebody is told. A group that reads it for the first
+        time sought none."""
+        said = error.args[0]
+        ((partition, sought),) = said.items() if isinstance(error, OffsetOutOfRangeError) else ((said, None),)
         start = (await client.beginning_offsets([partition]))[partition]
         try:
             client.seek(partition, start)
