@@ -19,6 +19,7 @@ from ledger.kafka import Kafka, publish
 from ledger.service import Service
 from ledger.store import outbox
 from ledger.store.dialect import claim
+from ledger.wire.messages import TOLD_IN
 
 MOST_MESSAGES = 2_000
 
@@ -37,13 +38,14 @@ async def _relay_shard(service: Service, kafka: Kafka, producer: AIOKafkaProduce
             if not await claim(connection, f"relay {shard}"):
                 return 0
             rows = await outbox.take_shard(connection, shard, MOST_MESSAGES)
-            await publish(producer, [(kafka.topic(row.topic), row.key.encode(), row.payload.encode()) for row in rows])
+            told = [(topic, row) for row in rows for topic in TOLD_IN.get(row.topic, (row.topic,))]
+            await publish(producer, [(kafka.topic(topic), row.key.encode(), row.payload.encode()) for topic, row in told])
             await outbox.drop(connection, rows)
     except Exception:
         if rows:
             await _tell_newest(service, rows)
         raise
-    for topic, count in Counter(row.topic for row in rows).items():
+    for topic, count in Counter(topic for topic, _ in told).items():
         service.metrics.published.labels(topic).inc(count)
     return len(rows)
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..core.entries import KeyStateChanged
 from ..wire.journal import decode_fact
-from ..wire.messages import KEY_STATUS, Message, messages_of
+from ..wire.messages import KEY_COMMANDS, Message, messages_of
 from .bulk import insert_rows, upsert_rows
 from .dialect import announce, prefer_indexes
 from .tables import journal, orgs, outbox, parked
@@ -61,8 +61,8 @@ async def put_newest(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> N
         org = str(await connection.scalar(select(orgs.c.org).where(orgs.c.org_id == org_id)))
         newer = select(j.data).where(j.org_id == org_id, j.seq > row.seq, j.kind == KeyStateChanged.__name__).order_by(j.seq)
         for data in await connection.scalars(newer):
-            found |= {(org_id, m.key): m for m in messages_of(org, decode_fact(data)) if m.topic == KEY_STATUS}
-    mine = {(row.org_id, row.key): row.seq for row in rows if row.topic == KEY_STATUS}
+            found |= {(org_id, m.key): m for m in messages_of(org, decode_fact(data)) if m.topic == KEY_COMMANDS}
+    mine = {(row.org_id, row.key): row.seq for row in rows if row.topic == KEY_COMMANDS}
     again = [(at[0], *found[at]) for at, seq in mine.items() if at in found and found[at].seq > seq]
     await upsert_rows(connection, outbox, again)
     if again:

@@ -16,6 +16,7 @@ from .times import moment_text
 
 USAGE, USAGE_DEAD = "usage", "usage.dead"
 BREACHES, KEY_COMMANDS, KEY_STATUS, ENTRIES = "ledger.breaches", "ledger.key-commands", "ledger.key-status", "ledger.entries"
+TOLD_IN = {KEY_COMMANDS: (KEY_COMMANDS, KEY_STATUS)}  # a message's topics, where it has more than its own: what is commanded is the state
 _VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
 
 
@@ -31,7 +32,7 @@ class Message(NamedTuple):
 def messages_of(org: str, entry: e.Entry) -> list[Message]:
     """The messages that an entry brings about; most bring none."""
     if isinstance(entry, e.KeyStateChanged):
-        return _key_messages(org, entry)
+        return [_key_message(org, entry)]
     if isinstance(entry, e.CapBreached | e.CapCleared | e.ThresholdReached) and entry.enforce is Enforce.ON:
         kind = {e.CapBreached: "breached", e.CapCleared: "cleared", e.ThresholdReached: "threshold"}[type(entry)]
         payload = _event(org, entry, f"ledger.cap.{kind}.v1", entry.scope, cap_data(entry))
@@ -70,7 +71,7 @@ def cap_data(entry: e.CapBreached | e.CapCleared | e.ThresholdReached) -> dict[s
     }  # fmt: skip
 
 
-def _key_messages(org: str, entry: e.KeyStateChanged) -> list[Message]:
+def _key_message(org: str, entry: e.KeyStateChanged) -> Message:
     verb = _VERB[entry.state]
     data = {
         "key": entry.key, "workspace": entry.workspace, "state": entry.state, "revision": entry.revision,
@@ -78,7 +79,7 @@ def _key_messages(org: str, entry: e.KeyStateChanged) -> list[Message]:
     }  # fmt: skip
     at = f"{quote(org, safe='')}/{quote(entry.key, safe='')}"
     payload = _event(org, entry, f"ledger.key.{verb}.v1", f"key:{entry.key}", data)
-    return [Message(entry.seq, KEY_COMMANDS, at, payload), Message(entry.seq, KEY_STATUS, at, payload)]
+    return Message(entry.seq, KEY_COMMANDS, at, payload)
 
 
 def command_id(connection: str, credential: str, revision: int) -> str:
