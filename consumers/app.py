@@ -172,6 +172,7 @@ class Consumers:
 
         subscriber = self._subscribe(USAGE, group, handle, listener=consumer)
         consumer.client = lambda: subscriber.consumer
+        consumer.pressed = lambda: self._agent is not None and self._agent.pressed
         self.app.on_shutdown(consumer.stop)
 
     def _subscribe_keys(self) -> None:

@@ -27,6 +27,7 @@ Record = ConsumerRecord[bytes | None, bytes | None]
 MOST_IN_HAND, MOST_BATCHES = 24_000, 16  # records: of one large batch that is written, one decided, one read
 AT_ONCE = 500  # records read between two turns of the event loop: heartbeats live there
 COMMIT_EVERY_S = 0.25
+FEW, REST_S = 1_000, 0.05  # records, after which the next are left to gather while others are pressed
 DRAIN_S, DRAIN_IN_TROUBLE_S = 8.0, 2.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 TRIES = 3  # of a batch that fails though the database is there
@@ -59,6 +60,7 @@ class UsageConsumer(ConsumerRebalanceListener):
       trouble: why the batch in hand can't be booked just now, in words; None when all is well.
       fail: called with what must end the process.
       client: the Kafka client by now, which is there before it has records; None before it is.
+      pressed: whether others in this process have much to do that waits less well than usage.
     """
 
     def __init__(self, service: Service, kafka: Kafka, producer: AIOKafkaProducer, fail: Callable[[BaseException], None]) -> None:
@@ -68,6 +70,7 @@ class UsageConsumer(ConsumerRebalanceListener):
         self.fail = fail
         self.trouble: str | None = None
         self.client: Callable[[], AIOKafkaConsumer | None] = lambda: None
+        self.pressed: Callable[[], bool] = lambda: False
         self._stopping = False
         self._in_hand = 0
         self._freed = asyncio.Event()
@@ -81,7 +84,12 @@ class UsageConsumer(ConsumerRebalanceListener):
         self._failed = 0
 
     async def take(self, records: Sequence[Record]) -> None:
-        """Reads a batch and hands it on; returns as soon as there is room for another."""
+        """Reads a batch and hands it on; returns as soon as there is room for another.
+
+        A few records cost about what a few hundred do, at the broker and at the database too.
+        """
+        if len(records) < FEW and self.pressed():
+            await asyncio.sleep(REST_S)
         while self._in_hand and (self._in_hand + len(records) > MOST_IN_HAND or len(self._order) >= MOST_BATCHES):
             self._freed.clear()
             await self._freed.wait()

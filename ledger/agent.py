@@ -26,6 +26,7 @@ from .store.inbox import DueCommand, Lane, Outcome
 
 MOST_AT_ONCE = 1_024  # half of them by one lane, a third by each of two: none has more under way than are left for others
 MOST_CLAIMED = 256  # in one transaction: half a lane, so that it is not idle while the next are claimed
+MANY = 128  # attempts under way: a gateway is being told of a whole workspace
 FIRST_WAIT_US, LONGEST_WAIT_US = 250_000, 60_000_000
 LEASE_US = 30_000_000  # longer than any call may take
 FAILURES_IN_A_ROW = 3  # before a gateway is left alone for a while
@@ -136,6 +137,11 @@ class Agent:
     def busy(self) -> bool:
         """Whether attempts are under way, or have ended and are not stored yet."""
         return bool(self._tasks or self._ended or self._noting)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether many attempts are under way: money runs until the last of them."""
+        return len(self._tasks) >= MANY
 
     async def step(self) -> int:
         """Begins the attempts whose time has come, and has what others came to stored meanwhile; how many were begun.

@@ -325,7 +325,9 @@ async def test_one_gateway_that_hangs_holds_up_no_other(stage: Stage) -> None:
         )  # fmt: skip
         stage.vendor.always = Fault("slow", slow_s=1.0)
         await stage.order(*(TurnKey(org="acme", by="will", key=name, state=State.PAUSED, why="so") for name in names))
+        assert not stage.agent.pressed
         await stage.agent.step()
+        assert stage.agent.pressed
         await stage.order(SetKey(org="beta", by="will", key="elsewhere", workspace="w"))
         await stage.order(TurnKey(org="beta", by="will", key="elsewhere", state=State.PAUSED, why="so"))
         async with asyncio.timeout(0.9):

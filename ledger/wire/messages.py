@@ -16,7 +16,7 @@ from .times import moment_text
 
 USAGE, USAGE_DEAD = "usage", "usage.dead"
 BREACHES, KEY_COMMANDS, KEY_STATUS, ENTRIES = "ledger.breaches", "ledger.key-commands", "ledger.key-status", "ledger.entries"
-TOLD_IN = {KEY_COMMANDS: (KEY_COMMANDS, KEY_STATUS)}  # a message's topics, where it has more than its own: what is commanded is the state
+TOLD_IN = {KEY_COMMANDS: (KEY_COMMANDS, KEY_STATUS)}  # topics of what has more than its own: a command is its key's newest state
 _VERB = {State.ACTIVE: "resume", State.PAUSED: "pause", State.REVOKED: "revoke"}
 
 
