@@ -91,10 +91,9 @@ class Watchdog:
             partitions = list(probe.assignment())
             ends, starts = await probe.end_offsets(partitions), await probe.beginning_offsets(partitions)
             places = {at: max(starts[at], committed[at].offset if at in committed else 0) for at in partitions}
-            for at, place in places.items():
-                stood = at in self._seen and self._seen[at][0] == place
-                if stood and place < ends[at] and not await _to_read(probe, at, place, ends[at]):
-                    places[at] = ends[at]
+            stood = [at for at, (place, _) in self._seen.items() if at in places and place == places[at] < ends[at]]
+            unread = await asyncio.gather(*(_to_read(probe, at, places[at], ends[at]) for at in stood))  # each waits in vain for a second
+            places |= {at: ends[at] for at, there in zip(stood, unread, strict=True) if not there}
         finally:
             await probe.stop()
         return places, ends

@@ -7,8 +7,8 @@ import time
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import RecordsToDelete
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
 from sqlalchemy import text
 
 from consumers.watchdog import STALLED_S, Watchdog
@@ -83,6 +83,34 @@ async def test_a_consumer_that_stands_still_says_so_on_livez_and_ends(stage: Sta
     await stage.until_booked()
     await stage.until_published()
     await stage.check()
+
+
+async def test_many_partitions_that_end_in_marks_are_looked_at_at_once(stage: Stage) -> None:
+    """Nothing to read lies there, which takes a second to know: one by one, the look would last longer than a stall may."""
+    topic, count = stage.kafka.topic("marks"), 30
+    async with admin(stage.kafka) as client:
+        await client.create_topics([NewTopic(topic, count, 1)])
+    async with transaction(stage, "marking") as made:
+        for partition in range(count):
+            await made.send_and_wait(topic, event(f"kept-{partition}"), key=b"org-0", partition=partition)
+    with contextlib.suppress(TakenBack):
+        async with transaction(stage, "taken back") as made:
+            for partition in range(1, count):
+                await made.send_and_wait(topic, event("taken-back"), key=b"org-0", partition=partition)
+            raise TakenBack
+    watchdog = Watchdog(stage.kafka, stage.kafka.topic("markers"), topic)
+    places = {TopicPartition(topic, partition): int(partition > 0) for partition in range(count)}
+    group = AIOKafkaConsumer(**stage.kafka.client(), group_id=watchdog.group, enable_auto_commit=False)
+    group.assign(list(places))
+    await group.start()
+    await group.commit(places)
+    await group.stop()
+    for behind in (set(places), {TopicPartition(topic, 0)}):
+        began_s = time.monotonic()
+        found, ends = await watchdog._look()
+        assert {at for at in places if found[at] < ends[at]} == behind
+        watchdog.judge(found, ends, set(places), began_s)
+    assert time.monotonic() - began_s < count / 2
 
 
 async def test_what_a_transaction_takes_back_is_not_booked_and_what_nobody_can_read_is_no_stall(stage: Stage) -> None:
