@@ -20,7 +20,7 @@ from .store import rates, tokens
 from .store import tables as t
 from .store.books import connection_of
 from .store.dialect import Database, is_postgres
-from .store.gauges import MOST_NAMED, read_now, read_slow, troubled
+from .store.gauges import first_orgs, read_now, read_slow, troubled
 from .store.inbox import ANYWHERE, OPEN
 from .store.schema import is_current, unknown
 
@@ -190,7 +190,7 @@ async def _books(patient: Patient) -> list[Finding]:
 
 async def _commands(patient: Patient) -> list[Finding]:
     """What gateways have not confirmed: those that the ledger calls, and those of no connection, which act by themselves (K3)."""
-    c, o, now_us = t.commands.c, t.orgs.c, patient.clock()
+    c, now_us = t.commands.c, patient.clock()
     late = and_(c.delivery.in_(OPEN), c.created_us < now_us - LATE_US)
     found: list[Finding] = []
     async with patient.database.snapshot() as connection:
@@ -200,8 +200,7 @@ async def _commands(patient: Patient) -> list[Finding]:
         ):
             since_us = await connection.scalar(select(func.min(c.created_us)).where(late, where))
             if since_us is not None:
-                query = select(o.org).where(o.org_id.in_(select(c.org_id).where(late, where))).order_by(o.org).limit(MOST_NAMED)
-                orgs = ", ".join(await connection.scalars(query))
+                orgs = ", ".join(await first_orgs(connection, select(c.org_id).where(late, where)))
                 said = f"one is unconfirmed for {_span(now_us - since_us)}{whom}; orgs: {orgs}"
                 found.append(Finding("key commands", level, said, do))
     return found

@@ -103,10 +103,14 @@ async def read_now(connection: AsyncConnection, now_us: int) -> Now:
 
 async def troubled(connection: AsyncConnection) -> dict[str, list[str]]:
     """The first orgs by name with commands that were `refused`, and with keys that are `leaking`."""
-    o, k = t.orgs.c, t.keys.c
-    whose = {"refused": _refused(), "leaking": select(k.org_id).where(k.leaking)}
-    first = {trouble: select(o.org).where(o.org_id.in_(orgs)).order_by(o.org).limit(MOST_NAMED) for trouble, orgs in whose.items()}
-    return {trouble: list(await connection.scalars(query)) for trouble, query in first.items()}
+    whose = {"refused": _refused(), "leaking": select(t.keys.c.org_id).where(t.keys.c.leaking)}
+    return {trouble: await first_orgs(connection, orgs) for trouble, orgs in whose.items()}
+
+
+async def first_orgs(connection: AsyncConnection, orgs: Select[tuple[int]]) -> list[str]:
+    """The first by name of some orgs, which are given by their ids."""
+    query = select(t.orgs.c.org).where(t.orgs.c.org_id.in_(orgs)).order_by(t.orgs.c.org).limit(MOST_NAMED)
+    return list(await connection.scalars(query))
 
 
 def _refused() -> Select[tuple[int]]:
