@@ -61,7 +61,7 @@ class Books:
       waits: by cap id, the keys that wait for a person's resume.
       left: by name, the key whose credential it was until it was taken away: what it has heard of that one counts on (K3).
       labels: by scope and name, what was said of them (S9).
-      latest_us, latest_day: the latest time of any usage, and the latest day that any was booked on; they may be ahead of
+      latest_us, latest_day: the latest time of any usage, and the latest day that anything was booked on; they may be ahead of
         `recorded_us` and its day (W3 lets a clock be minutes fast, W4 a zone move west).
       taken_back: nano-USD that corrections took off what was booked, in the org's whole life (T4).
       spoken: what thresholds have said of windows that have not ended, by cap id.

@@ -279,6 +279,7 @@ def _cost_shared(books: Books, entry: e.CostShared) -> None:
 def _share_booked(books: Books, entry: e.ShareBooked) -> None:
     for scope in books.scopes_of("", entry.workspace):
         books.book(scope, entry.day, None, Sum(spent=entry.cost))
+    books.latest_day = max(books.latest_day, entry.day)  # after a change of zone it may be tomorrow (W4)
 
 
 APPLY: dict[type, Callable[[Books, Any], None]] = {
