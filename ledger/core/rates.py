@@ -102,9 +102,14 @@ def fault_of(prices: Prices) -> str | None:
             return f"{name}: is not a number"
         if price < 0:
             return f"{name}: is negative"
-        if price > HIGHEST or (price and price.adjusted() < -FINEST) or -int(price.normalize().as_tuple().exponent) > FINEST:
+        if price > HIGHEST or (price and price.adjusted() < -FINEST) or _decimals(price) > FINEST or price.normalize() != price:
             return f"{name}: is no price for one: over {HIGHEST} dollars, or finer than {FINEST} decimals"
     return None
+
+
+def _decimals(price: Decimal) -> int:
+    """Without zeros at the end, in what is left of 28 digits."""
+    return -int(price.normalize().as_tuple().exponent)
 
 
 class _Scaled(msgspec.Struct, frozen=True, gc=False):
@@ -124,8 +129,7 @@ class _Scaled(msgspec.Struct, frozen=True, gc=False):
 
 def _scaled(prices: Prices) -> _Scaled:
     values: list[Decimal | None] = [getattr(prices, name) for name in Prices.__struct_fields__]
-    digits = max((-int(value.normalize().as_tuple().exponent) for value in values if value is not None), default=9)
-    digits = max(digits, 9)
+    digits = max([9, *(_decimals(value) for value in values if value is not None)])
     return _Scaled(10 ** (digits - 9), *(None if value is None else int(value.scaleb(digits)) for value in values))
 
 

@@ -226,6 +226,8 @@ def test_the_card_writes_its_price_and_version_beside_a_reported_cost_and_leaves
         ("10000.01", "over 10000 dollars"),
         ("1e-25", "finer than 24"),
         ("1.5e-24", "finer than 24"),
+        ("1.0000000000000000000000000001", "finer than 24"),
+        ("9999.99999999999999999999999990001", "finer than 24"),
         ("1e-9999999", "finer than 24"),
         ("-1", "negative"),
         ("NaN", "not a number"),
