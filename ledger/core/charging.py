@@ -85,8 +85,8 @@ def _corrected(command: c.CorrectUsage, price: int | None) -> Nanos | Reject:
         cost = Nanos(price + command.difference)
         if cost < 0:
             return _wrong(f"amount_usd: takes back more than the entry costs, which is ${usd_text(price)}")
-    if price is not None and cost == price:
-        return _wrong(f"the entry costs ${usd_text(price)} already: there is nothing to correct")
+    if cost == price:
+        return _wrong(f"the entry costs ${usd_text(cost)} already: there is nothing to correct")
     if cost > MAX_EVENT_NANOS:
         asked = "cost_usd: is" if command.cost is not None else "amount_usd: takes the entry to"
         return _wrong(f"{asked} more than {MAX_EVENT_NANOS // USD} dollars")
@@ -108,7 +108,7 @@ def share_cost(batch: Batch, command: c.ShareCost) -> Answer:
     weights = [1 if how is c.How.EVENLY else weight for _, weight in command.over]
     if how is c.How.SPEND:
         start = first_day(Period.MONTH, day)
-        weights = [max(0, books.used(f"workspace:{name}", Period.MONTH, start).spent) for name, _ in command.over]
+        weights = [books.used(f"workspace:{name}", Period.MONTH, start).spent for name, _ in command.over]  # never below zero (J3)
         if not sum(weights):
             return _wrong(f"over: none of these workspaces has spent anything in the month of {date_of(day)}")
     parts = tuple(

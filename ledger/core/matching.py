@@ -4,7 +4,7 @@ A hash is one key's for ever; a name is a key's only while no other key there ha
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -70,7 +70,7 @@ def match(theirs: Sequence[VendorKey], ours: Mapping[str, Sequence[str]], connec
             mapped = connection.keys.get(key.name)
             owner = owners.get(mapped if mapped is not None else key.name, mapped)
         if owner is None and connection.adopt_keys:
-            owner = new_id(key, {*owners, *fresh}, shared)
+            owner = new_id(key, fresh, shared)  # a name that is somebody's here led to an owner, or is shared
         if owner is None:
             unknown.append(key)
             continue
@@ -95,7 +95,7 @@ def _fits(name: str, connection: Connection, owner: str) -> bool:
     return len(name) <= MOST_ID and connection.keys.get(name, owner) == owner
 
 
-def new_id(key: VendorKey, taken: set[str], shared: set[str]) -> str:
+def new_id(key: VendorKey, taken: Collection[str], shared: Collection[str]) -> str:
     """An id for a key that is adopted: its name, with the beginning of its hash where that is not its own."""
     own = key.name and len(key.name) <= MOST_ID and key.name not in taken and key.name not in shared
     return key.name if own else f"{key.name[: MOST_ID - 9] or 'key'}-{key.credential[:8]}"
