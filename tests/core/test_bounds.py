@@ -1,16 +1,19 @@
 """What an org may come to, so that no sum of it leaves 64 bits (M1, T4)."""
 
 import pytest
+from msgspec.structs import replace
 
-from ledger.core.batch import MOST_A_DAY
-from ledger.core.books import ORG
+from ledger.core.batch import MOST_A_DAY, MOST_EVER, Found
+from ledger.core.books import ORG, SumKey
 from ledger.core.caps import Sum
-from ledger.core.commands import CorrectUsage, Reason, Result, Status
+from ledger.core.commands import CorrectUsage, Reason, Result, SetWorkspace, Status
 from ledger.core.entries import UsageRecorded
+from ledger.core.execute import execute
 from ledger.core.fold import fold
-from ledger.core.money import MAX_EVENT_NANOS, Nanos
+from ledger.core.money import MAX_EVENT_NANOS, USD, Nanos
 from ledger.core.window import Period
 from tests.core.harness import OrgLedger
+from tests.core.histories import DAY, START, usage_of
 from tests.store.events import NOW_US, usage
 
 MILLION = 1_000_000
@@ -54,3 +57,39 @@ def test_a_sum_holds_another_up_to_the_last_nano_and_token_of_each_part(part: st
     whole = Sum(1, 2, 3, 4, 5, 6)
     whole.add(Sum(10, 20, 30, 40, 50, 60))
     assert whole == Sum(11, 22, 33, 44, 55, 66)
+
+
+CALL = {"key": "k1", "workspace": "w1", "byok": False, "tokens": 1, "ago": 0, "cost": USD, "upstream": None}
+
+
+def test_a_whole_life_has_a_bound_of_its_own() -> None:
+    """M1, T4: money that no day refuses, and tokens that cost nothing."""
+    for part, room, cost in (("spent", USD, USD), ("spent", USD - 1, USD), ("input_tokens", 1, 0), ("input_tokens", 0, 0)):
+        ledger = OrgLedger("acme")
+        ledger.send([usage_of("acme", "e1", CALL | {"tokens": 0, "cost": 0}, START)], START)
+        ledger.books.put_sum(SumKey(ORG, Period.LIFETIME, 0), Sum(**{part: MOST_EVER - room}))
+        (answer,) = ledger.send([usage_of("acme", "e2", CALL | {"cost": cost}, START)], START)
+        assert answer.reason is (None if room in (USD, 1) else Reason.TOO_MUCH), (part, room)
+
+
+def test_a_day_that_bursts_refuses_its_own_events_and_no_other_day_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T4: its neighbours are recorded; and what was refused is refused again, not taken for a repeat of what was booked (J2)."""
+    monkeypatch.setattr("ledger.core.batch.MOST_A_DAY", 10 * USD)
+    over, other = usage_of("acme", "e1", CALL | {"cost": 11 * USD}, START), usage_of("acme", "e2", CALL | {"ago": DAY}, START)
+    orders = [over, other, SetWorkspace(org="acme", by="will", workspace="w2"), over, other]
+    ledger = OrgLedger("acme")
+    batch = execute(ledger.books, orders, START, Found())
+    said = [Status.REJECTED, Status.RECORDED, Status.RECORDED, Status.REJECTED, Status.DUPLICATE]
+    assert [result.status for result in batch.results] == said
+    assert (batch.mismatches, batch.late, batch.usage.requests, ledger.books.used(ORG, Period.LIFETIME, 0).spent) == (0, 1, 1, USD)
+
+
+def test_tokens_are_added_up_each_kind_by_itself() -> None:
+    """M7: in the sums of every scope, run by run."""
+    ledger = OrgLedger("acme")
+    for event, said in enumerate(((3, 5), (7, 11))):
+        call = usage_of("acme", f"e{event}", CALL, START)
+        call.usage = replace(call.usage, input_tokens=said[0], output_tokens=said[1])
+        ledger.send([call], START)
+    for scope in ("key:k1", "workspace:w1", ORG):
+        assert ledger.books.used(scope, Period.LIFETIME, 0) == Sum(spent=2 * USD, requests=2, input_tokens=10, output_tokens=16)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from ledger.core import entries as e
 from ledger.core.caps import Action, Rule
 from ledger.core.commands import ConfirmCommand, RecordUsage, SetCap, SetKey, Usage
+from ledger.core.fold import fold
 from ledger.core.keys import State
 from ledger.core.levels import stopped_us
 from ledger.core.money import USD, Nanos
@@ -82,3 +83,31 @@ def test_a_call_is_held_against_the_word_for_the_name_it_came_with_else_against_
     told = {name: stopped_us(ledger.books, key, name) for name in ("early", "late", "open", "old", "k")}
     assert told == {name: NOW_US + after_s * SECOND for name, after_s in {"early": 10, "late": 30, "open": 30, "old": 30, "k": 30}.items()}
     assert stopped_us(ledger.books, replace(key, state=State.ACTIVE), "early") is None
+
+
+def test_a_leaking_key_is_shown_as_one_until_its_state_changes_and_has_been_paused_since_it_was() -> None:
+    """K6, K3: being told again is a new revision, and no change of state."""
+    ledger = OrgLedger("acme")
+    ledger.send([cap("low", 1, Action.PAUSE)], NOW_US)
+    ledger.send([call(1, 0, 1)], NOW_US)
+    words = [ConfirmCommand(org="acme", by="gateway", key="k", credential="k", revision=n, state=State.PAUSED) for n in (1, 2)]
+    for order, after_s in ((words[0], 0), (call(2, 120, 1), 180), (words[1], 200)):
+        ledger.send([order], NOW_US + after_s * SECOND)
+    key = ledger.books.keys["k"]
+    assert (key.state, key.revision, key.leaking, key.changed_us) == (State.PAUSED, 2, True, NOW_US)
+    ledger.send([cap("low", 9, Action.PAUSE)], NOW_US + 300 * SECOND)
+    key = ledger.books.keys["k"]
+    assert (key.state, key.leaking, key.changed_us) == (State.ACTIVE, False, NOW_US + 300 * SECOND)
+
+
+def test_a_late_answer_to_an_older_command_changes_nothing() -> None:
+    """K3: what is confirmed is the newest revision's word, and of one revision the last."""
+    ledger = OrgLedger("acme")
+    told = e.CommandConfirmed(
+        seq=1, recorded_us=NOW_US, key="k", credential="k", connection="", revision=2, state=State.PAUSED, mark="m2", by="gateway"
+    )
+    older, again = replace(told, seq=2, revision=1, state=State.ACTIVE, mark="m1"), replace(told, seq=3, mark="m3")
+    for entry, mark in ((told, "m2"), (older, "m2"), (again, "m3")):
+        fold(ledger.books, [entry])
+        (said,) = ledger.books.confirmations.values()
+        assert (said.revision, said.state, said.mark) == (2, State.PAUSED, mark)

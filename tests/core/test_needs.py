@@ -106,6 +106,15 @@ def test_a_late_correction_finds_its_window(cold: bool, period: Period) -> None:
     play_both([cap("workspace:w1", period), use(), ("wait", DAY), ("correct", (0, 1, False)), ("wait", 20 * DAY)], cold)
 
 
+@either
+@pytest.mark.parametrize("period", list(Period))
+def test_a_replica_whose_clock_is_behind_loads_the_windows_of_the_org_s_own_time(cold: bool, period: Period) -> None:
+    """W5."""
+    ledger, later_us = Both("acme", cold), START + 400 * DAY
+    for n, (order, now_us) in enumerate([(cap("key:k1", period), START), (use(cost=1), later_us), (use(), START), (use(), START)]):
+        ledger.send(command_of(*order, n, now_us, ledger), now_us)
+
+
 def rail(within: str = "org", each: str = "key") -> tuple:
     rule = Rule(period=Period.HOUR, limit=Nanos(5), action=Action.PAUSE)
     return "rail", Guardrail(guardrail_id="g1", each=each, within=(within,), rule=rule)
