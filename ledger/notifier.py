@@ -25,6 +25,8 @@ NOTIFIER_IDLE_S = 1.0
 STUCK_US = 5 * 60 * 1_000_000
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 
+_Place = tuple[int, str, str, int]  # of a key command: its org's id, credential, connection and revision
+
 log = structlog.get_logger()
 
 
@@ -36,6 +38,7 @@ class Notifier:
         self._channels = channels
         self._lease_us = 0
         self._waits: dict[str, tuple[float, float]] = {}  # by channel: until when it is left alone, and for how long
+        self._told: defaultdict[str, set[_Place]] = defaultdict(set)  # by channel: stuck commands that another has yet to tell
 
     async def once(self) -> int:
         """Tells what there is to tell; how many notices."""
@@ -43,7 +46,7 @@ class Notifier:
         if not await self._mine():
             return 0
         for channel in self._channels:
-            if self._waits.get(channel.name, (0.0, 0.0))[0] <= time.monotonic():
+            if self._may(channel):
                 sent += await self._follow(channel)
         return sent + await self._tell_stuck()
 
@@ -51,6 +54,10 @@ class Notifier:
         """Closes its channels."""
         for channel in self._channels:
             await channel.aclose()
+
+    def _may(self, channel: Channel) -> bool:
+        """Whether a channel is not left alone just now."""
+        return self._waits.get(channel.name, (0.0, 0.0))[0] <= time.monotonic()
 
     async def _mine(self) -> bool:
         """Whether it is this process that tells: a lease of half a minute, so that no replica tells what another does (C6)."""
@@ -106,21 +113,31 @@ class Notifier:
         return True
 
     async def _tell_stuck(self) -> int:
-        """Commands that were given up, or have been open for minutes: one notice for each connection."""
+        """Commands that were given up, or have been open for minutes: one notice for each connection. While one channel
+        can't be told, those that were are not told again (C6)."""
         now_us = self._service.clock()
         async with self._service.database.reader.connect() as connection:
             rows = await notices.stuck(connection, now_us - STUCK_US)
         ways: dict[tuple[str, str], list[Any]] = defaultdict(list)
         for row in rows:
             ways[row.org, row.connection].append(row)
-        sent = 0
-        for (org, way), some in ways.items():
-            notice = _stuck_notice(org, way, some)
-            if all([await self._send(channel, notice) for channel in self._channels]):
-                async with self._service.database.writer.begin() as connection:
-                    await notices.stuck_told(connection, some, now_us)
-                sent += 1
+        still, sent = {_place(row) for row in rows}, 0
+        for channel in self._channels:
+            self._told[channel.name] &= still
+            for (org, way), some in ways.items():
+                news = [row for row in some if _place(row) not in self._told[channel.name]]
+                if news and self._may(channel) and await self._send(channel, _stuck_notice(org, way, news)):
+                    self._told[channel.name].update(map(_place, news))
+                    sent += 1
+        done = [row for row in rows if all(_place(row) in self._told[channel.name] for channel in self._channels)]
+        if done:
+            async with self._service.database.writer.begin() as connection:
+                await notices.stuck_told(connection, done, now_us)
         return sent
+
+
+def _place(row: Any) -> _Place:
+    return row.org_id, row.credential, row.connection, row.revision
 
 
 def _stuck_notice(org: str, way: str, rows: Sequence[Any]) -> Notice:

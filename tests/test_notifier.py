@@ -152,7 +152,7 @@ async def test_what_is_observed_is_told_to_nobody(office: Office) -> None:
 
 
 @pytest.mark.parametrize("broken", [Fault("status", 503), Fault("status", 429, {"Retry-After": "1"}), Fault("cut"), Fault("half"),
-                                    *(Fault("status", status) for status in (401, 403, 404, 410))])  # fmt: skip
+                                    *(Fault("status", status) for status in (302, 308, 401, 403, 404, 405, 410))])  # fmt: skip
 async def test_a_channel_on_a_bad_day_tells_later_and_holds_up_no_other(office: Office, broken: Fault) -> None:
     office.hook.always = broken
     await office.service.record([cap(thresholds=(50,)), usage("e1", 6)])

@@ -16,7 +16,7 @@ from .gateway import GatewayRefused, GatewayUnavailable, TokenRefused
 from .webhook import signed
 
 TIMEOUT_S = 10.0
-_NOT_THERE = frozenset({404, 410})
+_NOT_THERE = frozenset({301, 302, 303, 307, 308, 404, 405, 410})  # it is elsewhere, or something else is there
 
 
 class Channel(Protocol):
@@ -109,11 +109,14 @@ class EmailChannel:
                 message, hostname=server.hostname, port=server.port, timeout=TIMEOUT_S, use_tls=server.scheme == "smtps",
                 username=user, password=password,
             )  # fmt: skip
-        except aiosmtplib.SMTPRecipientsRefused as error:
-            raise GatewayRefused(f"the mail server refused it: {type(error).__name__}") from None
+        except aiosmtplib.SMTPDataError as error:  # only now has it seen the notice: what it refused before is us, or an address
+            raise (GatewayRefused if error.code >= 500 else GatewayUnavailable)(f"the mail server answered {error.code}") from None
         except aiosmtplib.SMTPAuthenticationError:
             raise GatewayUnavailable("the mail server does not take the user and the password") from None
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            codes = sorted({one.code for one in error.recipients})
+            raise GatewayUnavailable(f"the mail server answered {codes} to every receiver: are the addresses right?") from None
         except aiosmtplib.SMTPResponseException as error:
-            raise (GatewayRefused if error.code >= 500 else GatewayUnavailable)(f"the mail server answered {error.code}") from None
+            raise GatewayUnavailable(f"the mail server answered {error.code} before it saw the mail: {type(error).__name__}") from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise GatewayUnavailable(f"the mail server does not answer: {type(error).__name__}") from None
