@@ -168,6 +168,7 @@ class Agent:
 
     async def _begin(self) -> int:
         now_us, room = self._service.clock(), MOST_AT_ONCE - len(self._tasks)
+        await self._reopen([lane for lane, way in self._ways.items() if way.quiet_us > now_us], now_us)
         shut = [lane for lane, way in self._ways.items() if way.under_way >= room or way.quiet_us > now_us]
         most = min(MOST_CLAIMED, (room + 1) // 2)  # all may be of one lane: as many are left for others (K5)
         if room <= 0:
@@ -191,6 +192,19 @@ class Agent:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return len(due)
+
+    async def _reopen(self, quiet: Sequence[Lane], now_us: int) -> None:
+        """A connection that is left alone is not any more once it was declared anew: another gateway may be there by now."""
+        if not quiet:
+            return
+        async with self._service.database.reader.connect() as connection:
+            declared = await inbox.declared(connection, quiet)
+        moved = [lane for lane in quiet if lane not in declared or declared[lane].seq != self._ways[lane].seq]
+        if moved:
+            async with self._service.database.writer.begin() as connection:
+                await inbox.hurry(connection, moved, now_us)
+        for lane in moved:
+            await self._declare(lane, declared.get(lane))
 
     async def _declare(self, lane: Lane, declared: Connection | None) -> None:
         """Opens the way to a connection as it is declared now, or closes it where there is none any more."""

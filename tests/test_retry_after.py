@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.core.commands import SetConnection, SetKey
+from ledger.core.commands import RemoveConnection, SetConnection, SetKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from tests.servers.gateway import HttpProtocol, Key
@@ -65,3 +65,28 @@ async def test_retry_after_holds_for_every_key_of_that_gateway_but_for_no_other_
         assert other.keys["elsewhere"].state == "paused"
         await stage.run()
         assert stage.api.keys["k2"].state == "paused"
+
+
+@pytest.mark.parametrize("moved", [True, False])
+async def test_a_connection_declared_anew_is_tried_at_once_whatever_the_old_gateway_asked_for(stage: Stage, moved: bool) -> None:
+    """Else a key would go on spending for up to an hour at a gateway that nobody has asked yet (K3)."""
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "3600"}))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    other = HttpProtocol({"k": Key()})
+    async with serving(other) as vendor:
+        if moved:
+            way = Connection(connection_id="gateway", gateway=Gateway.HTTP, address=vendor.address, token="env:GATEWAY_TOKEN")
+            await stage.order(SetConnection(org="acme", by="will", connection=way))
+        await stage.run(1)
+        assert (other.keys["k"].state, stage.api.keys["k"].state) == ("paused" if moved else "active", "active")
+        assert len(stage.vendor.log) == 1, "the old one is left alone all the same"
+
+
+async def test_what_waits_for_a_connection_that_is_gone_meanwhile_is_given_up_at_once(stage: Stage) -> None:
+    stage.vendor.faults.append(Fault("status", 429, {"Retry-After": "3600"}))
+    await stage.turn(State.PAUSED)
+    await stage.try_once()
+    await stage.order(RemoveConnection(org="acme", by="will", connection="gateway"))
+    await stage.run(1)
+    assert (await stage.last())["delivery"] == "failed"

@@ -194,6 +194,15 @@ async def declared(connection: AsyncConnection, lanes: Collection[Lane]) -> dict
     return {(row.org_id, row.connection_id): connection_of(row) for row in rows}
 
 
+async def hurry(connection: AsyncConnection, lanes: Collection[Lane], now_us: int) -> None:
+    """Has the open commands of lanes tried now, however long they were to wait; those under way, or just being written, stay with
+    whoever has them."""
+    query = select(*(c[name] for name in _PLACE)).where(tuple_(c.org_id, c.connection).in_(list(lanes)), c.delivery.in_(OPEN))
+    waiting = await connection.execute(query.where(c.next_us > now_us, c.busy_us.is_(None)).with_for_update(skip_locked=True))
+    rows = [(*row, now_us) for row in waiting]
+    await update_rows(connection, commands, (*_PLACE, "next_us"), rows, keys=len(_PLACE))
+
+
 def _place(command: DueCommand) -> tuple[int, str, str, int]:
     return command.org_id, command.credential, command.connection, command.revision
 
