@@ -3,7 +3,7 @@
 A key that should be stopped and is not, is stopped again, whoever let it go. One that should work and is paused there is let go only
 where that pause was ours. What was given up is tried again as soon as its gateway answers. A gateway's own limit is set where a cap
 has a backstop. Nothing is asked about other keys that were never commanded, and nothing more of a gateway that does not answer or
-refuses our token.
+refuses our token; one key that it has no answer for holds up no other (K5).
 """
 
 import asyncio
@@ -18,19 +18,21 @@ from .core.books import Books
 from .core.caps import Cap, limit_text
 from .core.connections import COMMANDED, Connection, Direction
 from .core.keys import Key, State
-from .gateways.gateway import Gateway, GatewayKey, GatewayRefused, GatewayUnavailable
+from .gateways.gateway import Gateway, GatewayKey, GatewayRefused, GatewayUnavailable, TokenRefused
 from .service import Service
 from .store import books as projections
 from .store import inbox, reports
 from .store import tables as t
 
 AT_ONCE = 16
+FAILURES_IN_A_ROW = 3  # before a gateway is taken to be down
 OpenGateway = Callable[[Connection], Gateway]
 
 log = structlog.get_logger()
 
 
 STATE, BACKSTOP = "state", "backstop"
+NOT_CHECKED = "not checked: "  # what begins so was not compared, and why
 
 
 class Finding(NamedTuple):
@@ -60,11 +62,11 @@ async def check_org(service: Service, head: reports.Head, open_gateway: OpenGate
         if way.outward:
             gateway = open_gateway(way)
             try:
-                found = await _check_way(books, way, gateway, open_now, repair)
+                found, reached = await _check_way(books, way, gateway, open_now, repair)
             finally:
                 await gateway.aclose()
             findings += found
-            answered |= gateway.reads and all(finding.key for finding in found)
+            answered |= reached
     again = [
         inbox.Place(head.org_id, found.key, found.credential, found.connection, found.revision, found.wanted)
         for found in findings
@@ -78,28 +80,42 @@ async def check_org(service: Service, head: reports.Head, open_gateway: OpenGate
     return findings
 
 
-async def _check_way(books: Books, way: Connection, gateway: Gateway, open_now: set[tuple[str, str]], repair: bool) -> list[Finding]:
+async def _check_way(
+    books: Books, way: Connection, gateway: Gateway, open_now: set[tuple[str, str]], repair: bool
+) -> tuple[list[Finding], bool]:  # fmt: skip
+    """What differs at a gateway, and whether it answers."""
     if not gateway.reads:
-        return []
+        return [], False
     free = asyncio.Semaphore(AT_ONCE)
+    lost: list[str] = []  # why, of those in a row that had no answer
+    answered = 0
 
     async def look(key: Key, credential: str) -> list[Finding]:
+        nonlocal answered
         async with free:
-            here = await gateway.read(books.org, credential)
-            if here is None:
+            if len(lost) >= FAILURES_IN_A_ROW:
                 return []
-            found = [_compare(books, key, credential, way.connection_id, here) if key.revision else None]
-            found += [await _keep(books, key, credential, way.connection_id, gateway, here, repair)]
+            try:
+                here = await gateway.read(books.org, credential)
+                found = [_compare(books, key, credential, way.connection_id, here) if here and key.revision else None]
+                found += [await _keep(books, key, credential, way.connection_id, gateway, here, repair) if here else None]
+            except (GatewayUnavailable, GatewayRefused) as error:
+                lost.extend([str(error)] * (FAILURES_IN_A_ROW if isinstance(error, TokenRefused) else 1))
+                return [Finding(key.key_id, credential, way.connection_id, key.revision, key.state, f"{NOT_CHECKED}{error}", False)]
+            answered += 1
+            if len(lost) < FAILURES_IN_A_ROW:
+                lost.clear()
         return [finding for finding in found if finding is not None]
 
     places = [place for place in _checked(books) if (place[1], way.connection_id) not in open_now]
-    try:
-        first = [await look(*place) for place in places[:1]]  # one question tells whether there is any use in the others
-        found = [*first, *await asyncio.gather(*(look(*place) for place in places[1:]))]
-    except (GatewayUnavailable, GatewayRefused) as error:
-        log.error("keys_not_checked", org=books.org, connection=way.connection_id, why=str(error))
-        return [Finding("", "", way.connection_id, 0, State.ACTIVE, f"not checked: {error}", False)]
-    return [finding for some in found for finding in some]
+    some = [await look(*place) for place in places[:1]]  # one question tells whether there is any use in the others
+    some += await asyncio.gather(*(look(*place) for place in places[1:]))
+    found = [finding for one in some for finding in one]
+    if len(lost) < FAILURES_IN_A_ROW and (answered or not places):
+        return found, True
+    log.error("keys_not_checked", org=books.org, connection=way.connection_id, why=lost[-1])
+    rest = Finding("", "", way.connection_id, 0, State.ACTIVE, f"{NOT_CHECKED}{lost[-1]}", False)
+    return [*(found if answered else ()), rest], answered > 0
 
 
 def _checked(books: Books) -> Iterable[tuple[Key, str]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.core.commands import RemoveConnection, SetConnection
+from ledger.core.commands import RemoveConnection, SetConnection, SetKey
 from ledger.core.connections import Connection, Gateway
 from ledger.core.keys import State
 from ledger.gateways.outward import open_gateway
@@ -121,6 +121,42 @@ async def test_a_gateway_that_does_not_answer_is_named_and_nothing_concluded(sta
     (finding,) = await check(stage)
     assert finding.found.startswith("not checked")
     assert not await stage.open()
+
+
+@pytest.mark.parametrize("status", [400, 410, 500])
+async def test_one_key_that_its_gateway_has_no_answer_for_holds_up_no_other(stage: Stage, status: int) -> None:
+    """Else no key of that gateway would ever be compared again (K5)."""
+    keys = [f"k{n}" for n in range(1, 5)]
+    stage.api.keys |= {key: Key() for key in keys}
+    await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in keys))
+    for key in ("k", *keys):
+        await stage.turn(State.PAUSED, key)
+    await stage.run()
+    stage.api.turn("k4", "active")
+    stage.vendor.faults.append(Fault("status", status))  # of the first that is asked
+    lost, differs = await check(stage)
+    assert lost.found == f"not checked: the gateway answered {status}" + (": it can't do this to the key" if status < 500 else "")
+    assert (lost.key, lost.repair, differs.key, differs.repair) == ("k", False, "k4", True)
+    await stage.run()
+    assert stage.api.keys["k4"].state == "paused"
+
+
+async def test_a_gateway_that_is_down_is_asked_no_more_and_what_was_found_before_is_repaired(stage: Stage) -> None:
+    keys = [f"k{n:02}" for n in range(40)]
+    stage.api.keys |= {key: Key() for key in keys}
+    await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in keys))
+    for key in ("k", *keys):
+        await stage.turn(State.PAUSED, key)
+    await stage.run()
+    stage.api.turn("k", "active")
+    asked = len(stage.vendor.log)
+    stage.vendor.faults.extend([Fault("slow"), *[Fault("status", 503)] * 40])
+    first, *_, last = await check(stage)
+    assert (first.key, first.repair, last.key, last.found) == ("k", True, "", "not checked: the gateway answered 503")
+    assert len(stage.vendor.log) < asked + 20, "those that were under way"
+    stage.vendor.faults.clear()
+    await stage.run()
+    assert stage.api.keys["k"].state == "paused"
 
 
 async def test_every_org_with_a_connection_is_checked_on_schedule(stage: Stage, database: Database) -> None:

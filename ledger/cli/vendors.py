@@ -16,7 +16,7 @@ from ..core.money import usd_text
 from ..core.window import Period, date_of, day_number
 from ..gateways.gateway import GatewayRefused, GatewayUnavailable
 from ..gateways.outward import open_gateway
-from ..keycheck import check_org
+from ..keycheck import NOT_CHECKED, check_org
 from ..store import reports
 from ..store.dialect import Database
 from .common import Format, FormatOption, OrgOption, Wrong, YesOption, err, opened, out, person, run, serving, show, the_org
@@ -85,7 +85,7 @@ def check(
             findings = await check_org(service, head, lambda way: open_gateway(way, os.environ), repair=not plan)
         rows = [finding._asdict() | {"repaired": finding.repair and not plan} for finding in findings]
         show(rows, form, ("key", "credential", "connection", "what", "wanted", "found", "repaired"))
-        failed = [finding for finding in findings if not finding.key]
+        failed = [finding for finding in findings if finding.found.startswith(NOT_CHECKED)]
         return 1 if failed else 2 if plan and findings else 0
 
     if code := run(work):
