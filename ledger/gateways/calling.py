@@ -41,6 +41,8 @@ class Answer(NamedTuple):
 
     def done(self) -> "Answer":
         """Itself, if the gateway did what it was asked. Raises GatewayRefused."""
+        if 300 <= self.status < 400:
+            raise GatewayRefused(f"the gateway answered {self.status}: it is at another address, and redirects are not followed: mend it")
         if not 200 <= self.status < 300:
             raise GatewayRefused(f"the gateway answered {self.status}: it can't do this to the key")
         return self

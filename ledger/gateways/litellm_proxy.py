@@ -42,9 +42,9 @@ class _Info(msgspec.Struct):
         """As of when the key is blocked, if it tells: one call says the same moment with a `Z`, another with its offset."""
         try:
             moment = datetime.fromisoformat(self.settings_updated_at)
-        except (TypeError, ValueError):
+            return f"{BLOCKED} {(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()}"
+        except (TypeError, ValueError, OverflowError):  # the last for a moment that is before all time in UTC
             return BLOCKED
-        return f"{BLOCKED} {(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()}"
 
     def own(self) -> Backstop | None:
         period = _DURATIONS.get(self.budget_duration)

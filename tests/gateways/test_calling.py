@@ -9,7 +9,7 @@ from ledger.gateways.calling import Caller
 from ledger.gateways.gateway import GatewayKey, GatewayRefused
 from ledger.gateways.outward import open_gateway
 from tests.servers.gateway import TOKEN, HttpProtocol, Key
-from tests.servers.vendor import serving
+from tests.servers.vendor import Fault, serving
 
 FAR = Connection(connection_id="far", gateway=Gateway.HTTP, address="http://gateway.example", token="env:TOKEN")
 
@@ -57,5 +57,18 @@ async def test_a_name_that_no_header_can_carry_is_refused_for_good() -> None:
             with pytest.raises(GatewayRefused, match="header"):
                 await caller.ask("POST", "", raw=b"", more={"webhook-id": "acme\r\nX: y/1"})
             assert vendor.log == []
+        finally:
+            await caller.aclose()
+
+
+async def test_a_gateway_that_has_moved_says_that_its_address_is_to_be_mended() -> None:
+    """A redirect is not followed: it would carry the token elsewhere."""
+    async with serving(HttpProtocol({"k": Key()})) as vendor:
+        vendor.always = Fault("status", 308, {"Location": f"{vendor.address}/elsewhere"})
+        caller = Caller(Connection(connection_id="way", gateway=Gateway.HTTP, address=vendor.address), {})
+        try:
+            with pytest.raises(GatewayRefused, match="another address"):
+                (await caller.ask("GET", "/v1/keys")).done()
+            assert len(vendor.log) == 1
         finally:
             await caller.aclose()

@@ -182,7 +182,7 @@ async def test_a_key_that_a_person_touched_after_our_pause_is_theirs(stage: Thea
 
 
 @pytest.mark.parametrize("stage", ["litellm"], indirect=True)
-@pytest.mark.parametrize("odd", [None, "", 7, "just now"])
+@pytest.mark.parametrize("odd", [None, "", 7, "just now", "0001-01-01T00:00:00+14:00"])
 async def test_a_proxy_that_does_not_tell_when_settings_were_changed_has_our_block_undone(stage: Theatre, odd: Any) -> None:
     stage.api.marks = False
     await stage.turn(State.PAUSED)
