@@ -128,7 +128,7 @@ def _bad_credentials(books: Books, command: c.SetKey, key: Key | None) -> Reject
         owner = books.credentials.get(name, command.key)
         stranger = books.keys.get(name)
         linked = stranger is not None and stranger.alias_of == command.key
-        declared = stranger is not None and (stranger.by is not None or name in books.names or name in books.aliases)
+        declared = stranger is not None and (stranger.by is not None or bool(books.names.get(name)) or name in books.aliases)
         if owner != command.key or (declared and not linked) or name == command.key:
             return Reject(reason=Reason.CONFLICT, detail=f"credentials: {name!r} already belongs to a key of its own")
     kept = command.credentials
