@@ -51,7 +51,10 @@ def columns_of(header: bytes, mapping: Mapping[str, str]) -> Columns:
         raise TableError("is not UTF-8 text") from None
     if ";" in text and "," not in text:
         raise TableError("is separated by semicolons: save it with commas, and amounts with points")
-    names = [name.strip() for name in next(csv.reader([text]), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([text]), [])]
+    except csv.Error as error:  # as of lines that end in a carriage return alone
+        raise TableError(f"line 1: {error}") from None
     wanted = {name: name for name in FIELDS if name in names} | dict(mapping)
     for field, column in wanted.items():
         if field not in FIELDS and not field.startswith("tag."):

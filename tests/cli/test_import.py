@@ -211,3 +211,8 @@ def ledger_has_begun(ledger: Ledger) -> bool:
 def test_an_option_for_csv_is_refused_for_other_files_and_not_passed_over(ledger: Ledger, option: tuple[str, str]) -> None:
     code, out, err = ledger("import", file(ledger, "usage.jsonl", raw()), *option)
     assert code == 1 and not out and f"{option[0]}: is for --format csv" in err
+
+
+def test_a_csv_whose_lines_end_in_a_carriage_return_alone_is_refused_by_name(ledger: Ledger) -> None:
+    code, _, told = ledger("import", file(ledger, "old.csv", "id,time,key\rx,2026-03-08T09:00:00Z,k\r"), "--format", "csv")
+    assert code == 1 and told.startswith("error old.csv: line 1: ") and "Traceback" not in told
