@@ -93,7 +93,7 @@ def _fits(field: str, value: Any, most: int) -> str:
     if len(text) > most:
         raise Refused(field, f"is longer than {most} characters")
     if "\0" in text:
-        raise Refused(field, "contains a NUL")
+        raise Refused(field, "contains a NUL, or half a surrogate pair")
     return text
 
 

@@ -40,6 +40,7 @@ from .genai import (
     response_of,
 )  # fmt: skip
 from .identity import identity
+from .splitting import without_halves
 from .usage import EnvelopeError
 
 MOST_SPANS = 20_000
@@ -111,6 +112,8 @@ def spans_of_json(body: bytes) -> list[Span | Rejected]:
     try:
         resources = _decode_export(body).resourceSpans or ()
     except _NOT_THAT:
+        if whole := without_halves(body):
+            return spans_of_json(whole)
         raise EnvelopeError("the body is not an OTLP export in JSON: {resourceSpans: […]}") from None
     found = list(islice(chain.from_iterable(map(_json_resource, resources)), MOST_SPANS + 1))
     _bounded(len(found))

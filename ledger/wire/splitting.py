@@ -1,4 +1,5 @@
-"""Owns how a JSON array is cut into its elements, which are not read yet: each is refused for its own faults, not its neighbours' (T4)."""
+"""Owns how JSON is read that holds half of a surrogate pair, as a text has that was cut in the middle of a character. Each element
+of an array is refused for its own faults, not its neighbours' (T4), and not for those of what is skipped (S7)."""
 
 import re
 
@@ -6,7 +7,9 @@ import msgspec
 
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_PAIR_OR_HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[89a-fA-F][0-9a-fA-F]{2})")
 _BETWEEN = re.compile(rb"[\s,]*")
+_ESCAPE, _NUL = 6, rb"\u0000"
 
 
 def split_array(body: bytes) -> list[msgspec.Raw] | list[bytes]:
@@ -24,3 +27,19 @@ def split_array(body: bytes) -> list[msgspec.Raw] | list[bytes]:
         at = start + len(bytes(measured))
         elements.append(body[start:at])
     return elements
+
+
+def without_halves(body: bytes) -> bytes | None:
+    """JSON with a NUL in the place of each half of a pair: harmless in what is skipped, refused by name where it would be kept.
+    None where there is none."""
+    made = _PAIR_OR_HALF.sub(_whole, body)
+    return made if made != body else None
+
+
+def _whole(found: re.Match[bytes]) -> bytes:
+    written, at = found[0], found.start()
+    while at and found.string[at - 1] == 0x5C:
+        at -= 1
+    if (found.start() - at) % 2:  # a backslash and letters, of which only what follows can be half a pair
+        return written[:_ESCAPE] + (_NUL if len(written) > _ESCAPE else b"")
+    return written if len(written) > _ESCAPE else _NUL

@@ -228,3 +228,13 @@ def test_a_body_that_is_not_json_is_refused_as_a_whole_or_line_by_line(body: byt
     except EnvelopeError:
         return
     assert events and all(isinstance(event, Rejected) for event in events)
+
+
+def test_half_a_character_in_what_was_said_costs_no_call_and_in_a_name_only_its_own() -> None:
+    """A text that was cut in the middle of a surrogate pair: JSON can write it, and nothing can keep it."""
+    said = litellm_payload(messages=["cut \ud83d", "\\ud83d", "\U0001f600"])
+    named = litellm_payload(model="cut \ud83d")
+    calls = parse_litellm(json.dumps([said, named, litellm_payload(id="z")]).encode(), "acme", PROXY)
+    assert [getattr(call, "field", None) for call in calls] == [None, "model", None]
+    assert parse_litellm(json.dumps(said).encode(), "acme", PROXY) == calls[:1]
+    assert parse_litellm("\n".join(map(json.dumps, [said, named])).encode(), "acme", PROXY) == calls[:2]

@@ -126,3 +126,10 @@ def test_a_span_with_no_end_or_no_generation_is_rejected_and_its_neighbours_are_
 def test_fields_of_a_next_version_are_ignored_and_nothing_that_was_said_is_kept() -> None:
     call = one({"gen_ai.usage.new_tokens": 5, "gen_ai.input.messages": PROMPT}, flags=257, links=[{"traceId": "00"}], newer={"deep": [1]})
     assert PROMPT not in msgspec.json.encode(call).decode()
+
+
+def test_half_a_character_in_what_was_said_costs_no_call_and_in_a_name_only_its_own() -> None:
+    said = openrouter_span({"gen_ai.prompt": "cut \ud83d"})
+    named = openrouter_span({"session.id": "cut \ude00", "gen_ai.response.id": "gen-2"})
+    calls = parse_openrouter(openrouter(said, named, openrouter_span({"gen_ai.response.id": "gen-3"})), "acme", OR)
+    assert [getattr(call, "field", None) for call in calls] == [None, "session.id", None]
