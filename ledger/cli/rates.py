@@ -107,7 +107,7 @@ def set_rate(
     model: Annotated[str, typer.Argument(help="The model, as usage names it.")],
     prices: Annotated[list[str], typer.Argument(help="input=3 output=15 …; see below.")],
     provider: Annotated[str | None, typer.Option(help="Only where this provider runs it; else wherever it runs.")] = None,
-    tier: Annotated[list[str] | None, typer.Option(help="Above so many input tokens: 200000:input=6,output=22.5. May be repeated.")] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="What differs above so many tokens of input: 200000:input=6; repeatable.")] = None,
     batch: Annotated[str | None, typer.Option(help="What differs for batch calls: input=1.5,output=7.5.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="From when on; default: always, or now where one of yours holds.")] = None,
 ) -> None:  # fmt: skip
@@ -121,10 +121,7 @@ def set_rate(
         if not model:
             raise Wrong("MODEL: is empty: say which model, as usage names it")
         base = _given(prices)
-        tiers = [_tier(base, text) for text in tier or ()]
-        if len({one.above for one in tiers}) < len(tiers):
-            raise Wrong("--tier: begins twice at the same number of input tokens: say one price for it")
-        standard = Schedule(base, tuple(sorted(tiers, key=lambda tier: tier.above)))
+        standard = Schedule(base, _tiers(base, tier or []))
         less = _given(batch.split(",")) if batch is not None else None
         rate = Rate(
             provider=None if provider is None else provider_id(provider), model=model.lower(), origin=Origin.OPERATOR, standard=standard,
@@ -219,7 +216,7 @@ def _given(words: list[str]) -> Prices:
         if name in values:
             raise Wrong(f"{name}: is there twice: say one price for it")
         try:
-            value = Decimal(text)
+            value = Decimal(text.replace("_", " "))  # a point that was meant, or digits in threes: nobody would know
         except InvalidOperation:
             raise Wrong(f"{name}: {text!r} is not a number of dollars, such as 0.25") from None
         values[name] = value if name in BY_THE_PIECE or not value.is_finite() else value.scaleb(-6)
@@ -229,11 +226,20 @@ def _given(words: list[str]) -> Prices:
     return prices
 
 
-def _tier(base: Prices, text: str) -> Tier:
-    above, _, words = text.partition(":")
-    if not above.isascii() or not above.isdigit() or len(above) > 12:
-        raise Wrong(f"--tier {text!r}: begins with a number of input tokens, such as 200000:input=6")
-    return Tier(int(above), _given(words.split(",")).over(base))
+def _tiers(base: Prices, said: list[str]) -> tuple[Tier, ...]:
+    """Ascending; each says only what differs from the one before, as price lists have it."""
+    starts: dict[int, Prices] = {}
+    for text in said:
+        above, _, words = text.partition(":")
+        if not above.isascii() or not above.isdigit() or len(above) > 12:
+            raise Wrong(f"--tier {text!r}: begins with a number of input tokens, such as 200000:input=6")
+        if int(above) in starts:
+            raise Wrong("--tier: begins twice at the same number of input tokens: say one price for it")
+        starts[int(above)] = _given(words.split(","))
+    tiers: list[Tier] = []
+    for start in sorted(starts):
+        tiers.append(Tier(start, starts[start].over(tiers[-1].prices if tiers else base)))
+    return tuple(tiers)
 
 
 def _start(text: str | None) -> int:

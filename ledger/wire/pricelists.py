@@ -79,13 +79,20 @@ def _litellm_rates(name: str, model: Any) -> Iterator[Rate]:
     standard, batch = _litellm_schedule(model, ""), _litellm_schedule(model, "_batches")
     if standard is None:
         raise _LeftOut("has no price by the token, image or request")
-    if batch is not None:  # what has no batch price of its own costs the same
-        batch = Schedule(batch.base.over(standard.base), tuple(Tier(t.above, batch.base.over(t.prices)) for t in standard.tiers))
+    if batch is not None:
+        batch = _completed(batch, standard)
     own = name.removeprefix(f"{vendor}/").lower()
     _name(own)
     yield Rate(provider=provider_id(vendor), model=own, origin=Origin.LITELLM, standard=standard, batch=batch)
     if own == name.lower():
         yield Rate(provider=None, model=own, origin=Origin.LITELLM, standard=standard, batch=batch)
+
+
+def _completed(batch: Schedule, standard: Schedule) -> Schedule:
+    """What has no batch price of its own costs the same."""
+    bounds = sorted({tier.above for tier in (*standard.tiers, *batch.tiers)})
+    tiers = (Tier(above, batch.prices_for(above + 1).over(standard.prices_for(above + 1))) for above in bounds)
+    return Schedule(batch.base.over(standard.base), tuple(tiers))
 
 
 def _litellm_schedule(model: dict[str, Any], suffix: str) -> Schedule | None:

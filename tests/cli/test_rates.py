@@ -1,5 +1,6 @@
 """`ledger rates` by the real command: a list that can't be read changes nothing; a price that is set prices what waits (M4)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_price_that_is_set_prices_the_entries_that_wait_for_it(ledger: Ledger)
     [
         (("set", "mine", "input=1", "input=2"), "input: is there twice"), (("set", "", "input=1"), "MODEL: is empty"),
         (("set", "mine", "input=1", "--tier", "5:input=2", "--tier", "5:input=3"), "--tier: begins twice"),
+        (("set", "mine", "input=1_5"), "input: '1_5' is not a number of dollars"),
         (("list", "--version", "7"), "--version: 7 is not there yet: there is no card"),
         (("list", "--version", "9" * 20), "is not there yet"),
     ],
@@ -54,6 +56,15 @@ def test_a_price_that_is_set_prices_the_entries_that_wait_for_it(ledger: Ledger)
 def test_a_price_that_is_said_twice_and_a_version_that_is_not_there_are_refused(ledger: Ledger, words: tuple[str, ...], said: str) -> None:
     code, out, err = ledger("rates", *words)
     assert code == 1 and not out and said in err
+
+
+def test_a_tier_says_only_what_differs_from_the_one_before(ledger: Ledger) -> None:
+    """As in price lists (M3); in whatever order they are given."""
+    ledger("rates", "set", "mine", "input=1", "output=10", "--tier", "200000:input=4", "--tier", "128000:input=2,output=20")
+    tiers = json.loads(ledger("rates", "list", "mine", "--format", "json")[1])[0]["tiers"]
+    assert [(tier["above_input_tokens"], tier["usd_per_million"]) for tier in tiers] == [
+        (128_000, {"input": "2", "output": "20"}), (200_000, {"input": "4", "output": "20"}),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["sync", "diff"])

@@ -23,7 +23,8 @@ LITELLM = """{
      "search_context_size_medium": 0.035}},
  "gemini/gemini-2.5-pro": {"input_cost_per_token": 1.25e-06, "input_cost_per_token_above_200k_tokens": 2.5e-06,
    "output_cost_per_token": 1e-05,
-   "output_cost_per_token_above_200k_tokens": 1.5e-05, "litellm_provider": "gemini", "max_tokens": 65535},
+   "output_cost_per_token_above_200k_tokens": 1.5e-05, "litellm_provider": "gemini", "max_tokens": 65535,
+   "input_cost_per_token_batches": 6.25e-07, "input_cost_per_token_above_200k_tokens_batches": 1.25e-06},
  "dall-e-2": {"input_cost_per_pixel": 1.9e-08, "litellm_provider": "openai", "mode": "image_generation", "output_cost_per_pixel": 0.0},
  "openrouter/auto": {"input_cost_per_token": -1, "output_cost_per_token": -1, "litellm_provider": "openrouter"},
  "free": {"input_cost_per_token": 0, "output_cost_per_token": 0.0, "litellm_provider": "local"},
@@ -49,6 +50,8 @@ def test_litellms_prices_are_read_by_their_digits_and_found_under_the_names_that
     google = {"provider": "vertex_ai", "model": "gemini-2.5-pro"}
     assert price(card, **google, input_tokens=200_000) == 250_000_000
     assert price(card, **google, input_tokens=200_001, output_tokens=1) == 500_002_500 + 15_000
+    assert price(card, **google, input_tokens=200_000, batch=True) == 125_000_000
+    assert price(card, **google, input_tokens=200_001, output_tokens=1, batch=True) == 250_001_250 + 15_000  # no batch price of its own
     assert price(card, provider="local", model="free", input_tokens=9) == 0
 
 
