@@ -19,7 +19,7 @@ from ..core.money import Nanos
 from ..wire.fields import MOST_COUNT, MOST_ID, Refused, amount_of, count_of, instant_of, moment_of, name_of, plain_of, word_of
 from ..wire.identity import identity
 from ..wire.otlp import KEYLESS
-from ..wire.splitting import without_halves
+from ..wire.splitting import mended
 from ..wire.usage import MAX_EVENTS, EnvelopeError
 
 MOST_TAGS = 32
@@ -111,7 +111,7 @@ def split_litellm(body: bytes) -> list[bytes]:
     try:
         items = [bytes(item) for item in _decode_array(body)] if body.lstrip()[:1] == b"[" else _objects(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if whole := without_halves(body):
+        if whole := mended(body):
             return split_litellm(whole)
         raise EnvelopeError("the body is not JSON: an array of payloads, one payload, or one a line") from None
     if len(items) > MAX_EVENTS:
@@ -145,7 +145,7 @@ def parse_payload(item: bytes, org: str, connection: Connection) -> RecordUsage 
     except Refused as error:
         return Rejected(detail=str(error), field=error.field, source=source, event_id=_own_id(item))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if whole := without_halves(item):
+        if whole := mended(item):
             return parse_payload(whole, org, connection)
         place = str(error).partition("`$.")[2].partition("`")[0]
         detail = f"{place}: is not what LiteLLM sends there" if place else "is not JSON"

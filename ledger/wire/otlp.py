@@ -40,7 +40,7 @@ from .genai import (
     response_of,
 )  # fmt: skip
 from .identity import identity
-from .splitting import without_halves
+from .splitting import mended
 from .usage import EnvelopeError
 
 MOST_SPANS = 20_000
@@ -112,7 +112,7 @@ def spans_of_json(body: bytes) -> list[Span | Rejected]:
     try:
         resources = _decode_export(body).resourceSpans or ()
     except _NOT_THAT:
-        if whole := without_halves(body):
+        if whole := mended(body):
             return spans_of_json(whole)
         raise EnvelopeError("the body is not an OTLP export in JSON: {resourceSpans: […]}") from None
     found = list(islice(chain.from_iterable(map(_json_resource, resources)), MOST_SPANS + 1))

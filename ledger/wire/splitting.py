@@ -1,7 +1,10 @@
-"""Owns how JSON is read that holds half of a surrogate pair, as a text has that was cut in the middle of a character. Each element
-of an array is refused for its own faults, not its neighbours' (T4), and not for those of what is skipped (S7)."""
+"""Owns how JSON is read that is not quite JSON: half of a surrogate pair, as a text has that was cut in the middle of a character,
+and NaN or Infinity, which Python writes. Each element of an array is refused for its own faults, not its neighbours' (T4), and not
+for those of what is skipped (S7)."""
 
+import json
 import re
+from decimal import Decimal
 
 import msgspec
 
@@ -9,6 +12,8 @@ _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _PAIR_OR_HALF = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[89a-fA-F][0-9a-fA-F]{2})")
 _BETWEEN = re.compile(rb"[\s,]*")
+_NO_NUMBERS = b"NaN", b"Infinity"
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _ESCAPE, _NUL = 6, rb"\u0000"
 
 
@@ -29,11 +34,21 @@ def split_array(body: bytes) -> list[msgspec.Raw] | list[bytes]:
     return elements
 
 
-def without_halves(body: bytes) -> bytes | None:
-    """JSON with a NUL in the place of each half of a pair: harmless in what is skipped, refused by name where it would be kept.
-    None where there is none."""
+def mended(body: bytes) -> bytes | None:
+    """JSON with a NUL in the place of each half of a pair, and null in that of a number that JSON does not have: harmless in what is
+    skipped, refused by name where it would be kept, or nothing there. None where there is nothing to mend."""
     made = _PAIR_OR_HALF.sub(_whole, body)
+    if any(word in made for word in _NO_NUMBERS):
+        made = _with_nulls(made)
     return made if made != body else None
+
+
+def _with_nulls(body: bytes) -> bytes:
+    """As Python writes what is no number; digits stay as they are."""
+    try:
+        return _encode(json.loads(body, parse_float=Decimal, parse_constant=lambda _: None))
+    except (ValueError, ArithmeticError, RecursionError):
+        return body
 
 
 def _whole(found: re.Match[bytes]) -> bytes:

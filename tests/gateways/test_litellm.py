@@ -230,6 +230,18 @@ def test_a_body_that_is_not_json_is_refused_as_a_whole_or_line_by_line(body: byt
     assert events and all(isinstance(event, Rejected) for event in events)
 
 
+def test_what_is_no_number_costs_no_call_where_it_is_skipped_and_nothing_where_it_is_kept() -> None:
+    """Python writes NaN and Infinity, which JSON has not (S7, T4); the digits of the rest are as they were (M1)."""
+    said = litellm_payload(messages=[{"logprob": float("-inf")}, "NaN"])
+    free = litellm_payload(response_cost=float("nan"))
+    cost = litellm_payload(id="z", response_cost=1.2345678901e-05)
+    calls = parse_litellm(json.dumps([said, free, cost]).encode(), "acme", PROXY)
+    assert [type(call) for call in calls] == [RecordUsage] * 3
+    (plain,) = parse_litellm(json.dumps(cost).encode(), "acme", PROXY)
+    assert isinstance(plain, RecordUsage) and isinstance(calls[2], RecordUsage) and plain.cost == calls[2].cost
+    assert parse_litellm("\n".join(map(json.dumps, [said, free, cost])).encode(), "acme", PROXY)[:2] == calls[:2]
+
+
 def test_half_a_character_in_what_was_said_costs_no_call_and_in_a_name_only_its_own() -> None:
     """A text that was cut in the middle of a surrogate pair: JSON can write it, and nothing can keep it."""
     said = litellm_payload(messages=["cut \ud83d", "\\ud83d", "\U0001f600"])
