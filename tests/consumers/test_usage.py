@@ -8,8 +8,11 @@ from aiokafka.admin import RecordsToDelete
 from prometheus_client import CollectorRegistry, Counter
 from structlog.testing import capture_logs
 
+from consumers.app import Consumers
 from consumers.polling import Polling
 from consumers.usage import UsageConsumer
+from ledger.agent import Agent
+from ledger.gateways.outward import open_gateway
 from ledger.kafka import Kafka, admin
 from ledger.metrics import Metrics
 from ledger.service import Service
@@ -62,3 +65,13 @@ async def test_beside_a_busy_partition_one_without_a_place_begins_at_once(stage:
     assert [record.offset for record in found if record.partition == 1] == [2]
     assert [entry["event"] for entry in logs] == ([] if sought is None else ["records_gone"])
     assert gaps._value.get() == (sought is not None)
+
+
+async def test_usage_waits_for_the_key_agent_of_its_own_process(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K5: ten thousand keys of a workspace are to be stopped, and each call there ends spending."""
+    kafka = Kafka("127.0.0.1:1")
+    consumers = Consumers(("usage", "keys"), Service(database, Metrics()), kafka, lambda connection: open_gateway(connection, {}))
+    consumers._subscribe_usage(AIOKafkaProducer(bootstrap_servers=kafka.bootstrap))
+    assert consumers._usage is not None and not consumers._usage.pressed()
+    monkeypatch.setattr(Agent, "pressed", True)
+    assert consumers._usage.pressed()
