@@ -1,5 +1,7 @@
 """What is wanted of keys against what is at their gateways, and the repair of what is ours (K2, K3)."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from ledger.core.commands import RemoveConnection, SetConnection, SetKey
@@ -123,15 +125,20 @@ async def test_a_gateway_that_does_not_answer_is_named_and_nothing_concluded(sta
     assert not await stage.open()
 
 
+async def pause_all(stage: Stage, more: Sequence[str]) -> None:
+    """Pauses the stage's key and more of them."""
+    stage.api.keys |= {key: Key() for key in more}
+    await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in more))
+    for key in ("k", *more):
+        await stage.turn(State.PAUSED, key)
+    await stage.run()
+
+
 @pytest.mark.parametrize("status", [400, 410, 500])
 async def test_one_key_that_its_gateway_has_no_answer_for_holds_up_no_other(stage: Stage, status: int) -> None:
     """Else no key of that gateway would ever be compared again (K5)."""
     keys = [f"k{n}" for n in range(1, 5)]
-    stage.api.keys |= {key: Key() for key in keys}
-    await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in keys))
-    for key in ("k", *keys):
-        await stage.turn(State.PAUSED, key)
-    await stage.run()
+    await pause_all(stage, keys)
     stage.api.turn("k4", "active")
     stage.vendor.faults.append(Fault("status", status))  # of the first that is asked
     lost, differs = await check(stage)
@@ -143,11 +150,7 @@ async def test_one_key_that_its_gateway_has_no_answer_for_holds_up_no_other(stag
 
 async def test_a_gateway_that_is_down_is_asked_no_more_and_what_was_found_before_is_repaired(stage: Stage) -> None:
     keys = [f"k{n:02}" for n in range(40)]
-    stage.api.keys |= {key: Key() for key in keys}
-    await stage.order(*(SetKey(org="acme", by="will", key=key, workspace="w") for key in keys))
-    for key in ("k", *keys):
-        await stage.turn(State.PAUSED, key)
-    await stage.run()
+    await pause_all(stage, keys)
     stage.api.turn("k", "active")
     asked = len(stage.vendor.log)
     stage.vendor.faults.extend([Fault("slow"), *[Fault("status", 503)] * 40])

@@ -1,22 +1,19 @@
 """What one channel can't take yet is not told again by those that took it, and waits where it is the channel's fault (C6)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from ledger.core.commands import SetKey
 from ledger.core.keys import State
 from ledger.gateways.channels import EmailChannel, SlackChannel, WebhookChannel
 from ledger.notifier import Notifier
 from ledger.store.dialect import Database
-from tests.servers.postgres import free_port
 from tests.servers.vendor import Fault, serving
 from tests.servers.webhook import SECRET, Receiver
 from tests.stage import MINUTE_US, Stage, stage
 from tests.store.events import usage
-from tests.test_notifier import Mailbox, Slack, cap, opened
+from tests.test_notifier import Mailbox, Slack, cap, opened, receiving
 
 __all__ = ["stage"]
 
@@ -77,33 +74,20 @@ class Doorman(Mailbox):
         return "250 OK"
 
 
-@pytest.fixture
-def doorman(request: pytest.FixtureRequest) -> Iterator[tuple[Doorman, str]]:
-    box, port = Doorman(request.param), free_port()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    try:
-        yield box, f"smtp://127.0.0.1:{port}"
-    finally:
-        controller.stop()
-
-
 @pytest.mark.parametrize(
-    ("doorman", "refusal"),
+    ("step", "refusal"),
     [("RCPT", "450 greylisted, come again"), ("RCPT", "550 no such user"), ("MAIL", "553 not your sender"), ("MAIL", "451 later")],
-    indirect=["doorman"],
 )
-async def test_a_mail_that_was_refused_before_it_was_seen_is_sent_once_that_is_mended(
-    database: Database, doorman: tuple[Doorman, str], refusal: str
-) -> None:
-    box, url = doorman
-    async with opened(database) as office:
-        office.notifier = Notifier(office.service, [EmailChannel(url, "ledger@example.org", ("ops@example.org", "cto@example.org"))])
-        await office.tell()
-        box.refuse = refusal
-        await office.service.record([cap(), usage("e1", 6)])
-        await office.tell()
-        assert box.mails == []
-        box.refuse = None
-        await office.tell()
-        assert len(box.mails) == 1
+async def test_a_mail_that_was_refused_before_it_was_seen_is_sent_once_that_is_mended(database: Database, step: str, refusal: str) -> None:
+    box = Doorman(step)
+    with receiving(box) as url:
+        async with opened(database) as office:
+            office.notifier = Notifier(office.service, [EmailChannel(url, "ledger@example.org", ("ops@example.org", "cto@example.org"))])
+            await office.tell()
+            box.refuse = refusal
+            await office.service.record([cap(), usage("e1", 6)])
+            await office.tell()
+            assert box.mails == []
+            box.refuse = None
+            await office.tell()
+            assert len(box.mails) == 1

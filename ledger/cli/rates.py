@@ -12,7 +12,7 @@ import typer
 from rich.progress import TextColumn
 
 from ..core.money import usd_text
-from ..core.rates import BY_THE_PIECE, Origin, Prices, Rate, Schedule, Tier, fault_of, provider_id
+from ..core.rates import BY_THE_PIECE, Origin, Prices, Rate, Schedule, fault_of, provider_id, schedule_of
 from ..core.window import Period, window_at
 from ..pricing import price_waiting
 from ..service import Service, system_clock
@@ -120,12 +120,11 @@ def set_rate(
     async def work() -> None:
         if not model:
             raise Wrong("MODEL: is empty: say which model, as usage names it")
-        base = _given(prices)
-        standard = Schedule(base, _tiers(base, tier or []))
+        standard = schedule_of(_given(prices), _tiers(tier or []))
         less = _given(batch.split(",")) if batch is not None else None
         rate = Rate(
             provider=None if provider is None else provider_id(provider), model=model.lower(), origin=Origin.OPERATOR, standard=standard,
-            batch=None if less is None else Schedule(less.over(base), tuple(Tier(t.above, less.over(t.prices)) for t in standard.tiers)),
+            batch=None if less is None else Schedule(less).over(standard),
             starts_us=_start(start),
         )  # fmt: skip
         async with serving() as service:
@@ -226,8 +225,8 @@ def _given(words: list[str]) -> Prices:
     return prices
 
 
-def _tiers(base: Prices, said: list[str]) -> tuple[Tier, ...]:
-    """Ascending; each says only what differs from the one before, as price lists have it."""
+def _tiers(said: list[str]) -> dict[int, Prices]:
+    """What differs from the tier before, by where each begins. Raises Wrong."""
     starts: dict[int, Prices] = {}
     for text in said:
         above, _, words = text.partition(":")
@@ -236,10 +235,7 @@ def _tiers(base: Prices, said: list[str]) -> tuple[Tier, ...]:
         if int(above) in starts:
             raise Wrong("--tier: begins twice at the same number of input tokens: say one price for it")
         starts[int(above)] = _given(words.split(","))
-    tiers: list[Tier] = []
-    for start in sorted(starts):
-        tiers.append(Tier(start, starts[start].over(tiers[-1].prices if tiers else base)))
-    return tuple(tiers)
+    return starts
 
 
 def _start(text: str | None) -> int:

@@ -6,7 +6,7 @@ tokens are inside input, reasoning inside output: each class prices its own part
 whose class has no price of its own stays in the remainder. The sum is exact, and rounded once (M2).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 
@@ -69,6 +69,20 @@ class Schedule(msgspec.Struct, frozen=True):
             if input_tokens > tier.above:
                 return tier.prices
         return self.base
+
+    def over(self, base: "Schedule") -> "Schedule":
+        """These prices, and the base's where there is none here, of a call of any length."""
+        bounds = sorted({tier.above for tier in (*base.tiers, *self.tiers)})
+        tiers = (Tier(above, self.prices_for(above + 1).over(base.prices_for(above + 1))) for above in bounds)
+        return Schedule(self.base.over(base.base), tuple(tiers))
+
+
+def schedule_of(base: Prices, above: Mapping[int, Prices]) -> Schedule:
+    """A schedule whose tiers, by where they begin, say only what differs from the one before."""
+    tiers: list[Tier] = []
+    for start in sorted(above):
+        tiers.append(Tier(start, above[start].over(tiers[-1].prices if tiers else base)))
+    return Schedule(base, tuple(tiers))
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from ..core.rates import Origin, Prices, Rate, Schedule, Tier, fault_of, provider_id
+from ..core.rates import Origin, Prices, Rate, Schedule, fault_of, provider_id, schedule_of
 from ..core.window import micros
 
 MOST_NAME = 256
@@ -80,19 +80,12 @@ def _litellm_rates(name: str, model: Any) -> Iterator[Rate]:
     if standard is None:
         raise _LeftOut("has no price by the token, image or request")
     if batch is not None:
-        batch = _completed(batch, standard)
+        batch = batch.over(standard)  # what has no batch price of its own costs the same
     own = name.removeprefix(f"{vendor}/").lower()
     _name(own)
     yield Rate(provider=provider_id(vendor), model=own, origin=Origin.LITELLM, standard=standard, batch=batch)
     if own == name.lower():
         yield Rate(provider=None, model=own, origin=Origin.LITELLM, standard=standard, batch=batch)
-
-
-def _completed(batch: Schedule, standard: Schedule) -> Schedule:
-    """What has no batch price of its own costs the same."""
-    bounds = sorted({tier.above for tier in (*standard.tiers, *batch.tiers)})
-    tiers = (Tier(above, batch.prices_for(above + 1).over(standard.prices_for(above + 1))) for above in bounds)
-    return Schedule(batch.base.over(standard.base), tuple(tiers))
 
 
 def _litellm_schedule(model: dict[str, Any], suffix: str) -> Schedule | None:
@@ -128,15 +121,12 @@ def _name(text: str) -> None:
 
 
 def _schedule(base: dict[str, Decimal], above: dict[int, dict[str, Decimal]]) -> Schedule:
-    """A schedule of which each tier says only what differs from the one before. Raises _LeftOut."""
-    prices = Prices(**base)
-    tiers: list[Tier] = []
-    for start in sorted(above):
-        tiers.append(Tier(start, Prices(**above[start]).over(tiers[-1].prices if tiers else prices)))
-    for part in (prices, *(tier.prices for tier in tiers)):
+    """A schedule of prices that can stand on a card. Raises _LeftOut."""
+    schedule = schedule_of(Prices(**base), {start: Prices(**prices) for start, prices in above.items()})
+    for part in (schedule.base, *(tier.prices for tier in schedule.tiers)):
         if fault := fault_of(part):
             raise _LeftOut(fault)
-    return Schedule(prices, tuple(tiers))
+    return schedule
 
 
 _GENAI = {
